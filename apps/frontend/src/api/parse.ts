@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+import { unusable } from './client'
+import { isRecord } from './problem'
+import type { Column, Row, Run, Table, TablePage, Value } from './types'
+
+/** Answers are checked where they enter: a wrong shape is a problem with a name, not a crash while drawing. */
+export function parseTables(body: unknown): Table[] {
+  return list(body, 'tables').map((item) => {
+    if (!isRecord(item) || typeof item.name !== 'string') throw unusable('The list of tables holds an entry without a name.')
+    return {
+      name: item.name,
+      columns: parseColumns(item.columns),
+      rows: typeof item.rows === 'number' ? item.rows : null,
+      updatedAt: typeof item.updated_at === 'string' ? item.updated_at : null,
+    }
+  })
+}
+
+export function parsePage(body: unknown): TablePage {
+  const rows = list(body, 'rows').map((item): Row => {
+    if (!isRecord(item)) throw unusable('The table holds a row that is not an object.')
+    return Object.fromEntries(Object.entries(item).map(([name, value]) => [name, toValue(value)]))
+  })
+  const fields = isRecord(body) ? body : {}
+  return {
+    columns: parseColumns(fields.columns),
+    rows,
+    total: typeof fields.total === 'number' ? fields.total : rows.length,
+  }
+}
+
+export function parseRuns(body: unknown): Run[] {
+  return list(body, 'runs').flatMap((item) => parseRun(item) ?? [])
+}
+
+export function parseRun(value: unknown): Run | null {
+  if (!isRecord(value)) return null
+  const id = value.run_id ?? value.id
+  if ((typeof id !== 'string' && typeof id !== 'number') || typeof value.status !== 'string') return null
+  return {
+    id: String(id),
+    pipeline: text(value.pipeline) ?? text(value.table) ?? text(value.name) ?? String(id),
+    status: value.status,
+    startedAt: text(value.started_at),
+    finishedAt: text(value.finished_at),
+    detail: text(value.detail) ?? text(value.error) ?? text(value.stage),
+  }
+}
+
+function parseColumns(value: unknown): Column[] {
+  if (!Array.isArray(value)) return []
+  return value.flatMap((item) =>
+    isRecord(item) && typeof item.name === 'string' ? { name: item.name, type: text(item.type) ?? '' } : [],
+  )
+}
+
+function list(body: unknown, name: string): unknown[] {
+  if (Array.isArray(body)) return body
+  const found = isRecord(body) ? (body[name] ?? body.items) : undefined
+  if (!Array.isArray(found)) throw unusable(`The answer holds no list of ${name}.`)
+  return found
+}
+
+function toValue(value: unknown): Value {
+  if (value === null || value === undefined) return null
+  if (typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean') return value
+  return JSON.stringify(value)
+}
+
+function text(value: unknown): string | null {
+  return typeof value === 'string' && value !== '' ? value : null
+}

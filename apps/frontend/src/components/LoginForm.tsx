@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+import { useId, useState, type FormEvent } from 'react'
+import { ApiError, titleOf } from '../api/problem'
+import { useServices } from '../context'
+import { ProblemNotice } from './ProblemNotice'
+
+export function LoginForm() {
+  const { client, session } = useServices()
+  const [busy, setBusy] = useState(false)
+  const [error, setError] = useState<ApiError | null>(null)
+  const id = useId()
+
+  async function submit(event: FormEvent<HTMLFormElement>): Promise<void> {
+    event.preventDefault()
+    const fields = new FormData(event.currentTarget)
+    setBusy(true)
+    setError(null)
+    try {
+      session.set(await client.signIn(String(fields.get('username')), String(fields.get('password'))))
+    } catch (reason) {
+      setError(reason instanceof ApiError ? wrongCredentials(reason) : null)
+    } finally {
+      setBusy(false)
+    }
+  }
+
+  return (
+    <form className="card login" aria-labelledby={`${id}-title`} onSubmit={(event) => void submit(event)}>
+      <h2 id={`${id}-title`}>Sign in</h2>
+      <p className="muted">The data of this platform is for those who have an account.</p>
+      <label>
+        User name
+        <input name="username" autoComplete="username" autoCapitalize="none" spellCheck={false} required />
+      </label>
+      <label>
+        Password
+        <input name="password" type="password" autoComplete="current-password" required />
+      </label>
+      {error && <ProblemNotice error={error} />}
+      <button type="submit" className="primary" disabled={busy}>
+        {busy ? 'Signing in…' : 'Sign in'}
+      </button>
+    </form>
+  )
+}
+
+function wrongCredentials(error: ApiError): ApiError {
+  if (error.status !== 401) return error
+  const detail = error.problem.detail ?? titleOf(401)
+  return new ApiError({ ...error.problem, title: 'User name or password is not right', detail }, error.requestId, error.retryAfter)
+}

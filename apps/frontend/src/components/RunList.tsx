@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+import type { FeedState } from '../api/runfeed'
+import { formatDuration, formatTime } from '../format'
+import { useRuns } from '../hooks/useRuns'
+import { ProblemNotice } from './ProblemNotice'
+
+const feeds: Record<FeedState, string> = {
+  connecting: 'connecting',
+  live: 'live',
+  waiting: 'reconnecting',
+  refused: 'no live updates',
+  stopped: 'stopped',
+}
+
+const SHOWN = 12
+
+export function RunList() {
+  const { error, feed, reload, runs } = useRuns()
+  return (
+    <section className="card" aria-labelledby="runs-title">
+      <h2 id="runs-title">
+        Pipeline runs{' '}
+        <span className="feed muted" data-testid="feed-state" data-state={feed}>
+          <span className={`dot dot-${feed === 'live' ? 'ok' : 'unknown'}`} aria-hidden="true" />
+          {feeds[feed]}
+        </span>
+      </h2>
+      {error !== null && <ProblemNotice error={error} onRetry={reload} />}
+      {runs === null && error === null && <p className="muted">Loading the runs…</p>}
+      {runs?.length === 0 && <p className="muted">No run yet. The scheduler starts one every night at 02:00.</p>}
+      {runs !== null && runs.length > 0 && (
+        <ul className="runs" aria-live="polite" data-testid="runs">
+          {runs.slice(0, SHOWN).map((run) => {
+            const duration = formatDuration(run.startedAt, run.finishedAt)
+            return (
+              <li key={run.id}>
+                <span className="run-name">{run.pipeline}</span>
+                <span className={`badge badge-${tone(run.status)}`}>{run.status}</span>
+                <span className="muted run-time">
+                  {run.startedAt !== null && formatTime(run.startedAt)}
+                  {duration !== null && ` · ${duration}`}
+                </span>
+                {run.detail !== null && <span className="muted run-detail">{run.detail}</span>}
+              </li>
+            )
+          })}
+        </ul>
+      )}
+    </section>
+  )
+}
+
+function tone(status: string): 'good' | 'bad' | 'busy' {
+  if (/^(succe|ok|done|complete|finish)/i.test(status)) return 'good'
+  return /^(fail|error|reject|abort|cancel)/i.test(status) ? 'bad' : 'busy'
+}

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the end-to-end tests share: running playbooks, asking the lab's hosts, reading its secrets."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import re
+import signal
+import ssl
+import subprocess
+import sys
+import time
+import typing as t
+import urllib.request
+
+REPO = pathlib.Path(__file__).resolve().parents[2]
+INVENTORY = REPO / "inventories" / "lab"
+OUTPUT = REPO / "tests" / "output"
+BIN = pathlib.Path(sys.executable).parent
+RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished ansible-playbook: exit code, everything it printed, seconds it took."""
+
+    code: int
+    text: str
+    seconds: float
+
+    def recap(self) -> dict[str, dict[str, int]]:
+        """Counters by host, from the play recap."""
+        names = ("ok", "changed", "unreachable", "failed")
+        return {host: dict(zip(names, map(int, counts))) for host, *counts in RECAP.findall(self.text)}
+
+    def changed(self) -> dict[str, int]:
+        return {host: row["changed"] for host, row in self.recap().items() if row["changed"]}
+
+
+def environment(**extra: str) -> dict[str, str]:
+    return {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "PATH": f"{BIN}:{os.environ['PATH']}", **extra}
+
+
+def start_playbook(log: str, *args: str, playbook: str = "site.yml", inventory: pathlib.Path = INVENTORY, **extra: str) -> subprocess.Popen[bytes]:
+    """Start ansible-playbook in a process group of its own, its output going to tests/output/<log>.log."""
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    with open(OUTPUT / f"{log}.log", "wb") as stream:
+        return subprocess.Popen(
+            [str(BIN / "ansible-playbook"), playbook, "-i", str(inventory), *args],
+            cwd=REPO,
+            env=environment(**extra),
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def playbook(log: str, *args: str, playbook: str = "site.yml", inventory: pathlib.Path = INVENTORY, timeout: int = 900, **extra: str) -> Run:
+    """Run ansible-playbook to its end."""
+    begin = time.monotonic()
+    process = start_playbook(log, *args, playbook=playbook, inventory=inventory, **extra)
+    try:
+        code = process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        kill(process)
+        raise
+    return Run(code, (OUTPUT / f"{log}.log").read_text(errors="replace"), time.monotonic() - begin)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to a playbook and all its workers."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@functools.lru_cache(maxsize=None)
+def inventory() -> dict[str, t.Any]:
+    """The lab's inventory with all variables, secrets included; never printed."""
+    out = subprocess.run(
+        [str(BIN / "ansible-inventory"), "-i", str(INVENTORY), "--list"], cwd=REPO, env=environment(), check=True, capture_output=True, text=True
+    ).stdout
+    return dict(json.loads(out.replace("{{ inventory_dir }}", str(INVENTORY))))
+
+
+def hostvars(host: str) -> dict[str, t.Any]:
+    return dict(inventory()["_meta"]["hostvars"][host])
+
+
+def group(name: str) -> list[str]:
+    return list(inventory()[name]["hosts"])
+
+
+def hosts() -> list[str]:
+    return sorted(inventory()["_meta"]["hostvars"])
+
+
+def address(host: str) -> str:
+    return str(hostvars(host)["ansible_host"])
+
+
+def vip() -> str:
+    return str(hostvars("edge1")["platform_vip"])
+
+
+def domain() -> str:
+    return str(hostvars("edge1")["platform_domain"])
+
+
+def ssh(host: str, command: str, check: bool = True, timeout: int = 60) -> str:
+    """Run a shell command as root on a host; its standard output."""
+    values = hostvars(host)
+    common = str(values.get("ansible_ssh_common_args", "")).split()
+    key = str(values["ansible_ssh_private_key_file"])
+    done = subprocess.run(
+        ["ssh", "-i", key, *common, "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", f"{values['ansible_user']}@{address(host)}", "sudo -H sh -c " + _quote(command)],
+        cwd=REPO,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    if check and done.returncode != 0:
+        raise AssertionError(f"{host}: {command!r} ended with {done.returncode}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def containers(host: str) -> list[dict[str, t.Any]]:
+    """docker inspect of every container on a host."""
+    out = ssh(host, "docker ps -aq | xargs -r docker inspect")
+    return list(json.loads(out or "[]"))
+
+
+def started_at() -> dict[str, str]:
+    """Start time of every container of the platform, by host and name."""
+    return {f"{host}/{c['Name'].lstrip('/')}": c["State"]["StartedAt"] for host in hosts() for c in containers(host)}
+
+
+def ca_file() -> str:
+    return str(INVENTORY / "pki" / "ca.crt")
+
+
+def fetch(path: str, headers: dict[str, str] | None = None, data: bytes | None = None) -> tuple[int, dict[str, str], bytes]:
+    """GET (or POST) https://<VIP><path>, the certificate verified against the platform's CA; errors are answers too."""
+    context = ssl.create_default_context(cafile=ca_file())
+    request = urllib.request.Request(f"https://{vip()}{path}", data=data, headers=headers or {})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+    try:
+        with opener.open(request, timeout=20) as answer:
+            return answer.status, dict(answer.headers), answer.read()
+    except urllib.error.HTTPError as exc:
+        return exc.code, dict(exc.headers), exc.read()
+
+
+@functools.lru_cache(maxsize=None)
+def secrets() -> dict[str, str]:
+    """Every secret of the lab: what its vault file holds."""
+    out = subprocess.run(
+        [str(BIN / "ansible-vault"), "view", str(INVENTORY / "group_vars" / "all" / "vault.yml")],
+        cwd=REPO,
+        env=environment(),
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    import yaml
+
+    return {name: str(value) for name, value in yaml.safe_load(out).items() if isinstance(value, str)}
+
+
+def wait_for(what: str, condition: t.Callable[[], bool], seconds: float, pause: float = 0.5) -> float:
+    """Wait until a condition holds; seconds it took. AssertionError names what did not come about."""
+    begin = time.monotonic()
+    while time.monotonic() - begin < seconds:
+        try:
+            if condition():
+                return time.monotonic() - begin
+        except (OSError, AssertionError):
+            pass
+        time.sleep(pause)
+    raise AssertionError(f"{what}: not within {seconds} s")

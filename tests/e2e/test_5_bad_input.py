@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bad input stops before the first change and names the variable, the value, and what is accepted."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import shutil
+import subprocess
+import typing as t
+
+import pytest
+import support
+import yaml
+
+Edit = t.Callable[[dict[str, t.Any]], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One bad input: extra variables, an edit of hosts.yml, or a condition made on a host; and what the answer must name."""
+
+    name: str
+    says: tuple[str, ...]
+    variables: dict[str, t.Any] = dataclasses.field(default_factory=dict)
+    hosts: Edit | None = None
+    around: t.Callable[[], t.ContextManager[None]] | None = None
+    files: t.Callable[[str], None] | None = None
+
+
+def children(inventory: dict[str, t.Any]) -> dict[str, t.Any]:
+    return dict(inventory["all"]["children"])
+
+
+def unknown_zone(inventory: dict[str, t.Any]) -> None:
+    children(inventory)["minio"]["hosts"]["data2"]["platform_zone"] = "z"
+
+
+def two_minio_nodes(inventory: dict[str, t.Any]) -> None:
+    for host in ("data3", "data4"):
+        del children(inventory)["minio"]["hosts"][host]
+
+
+def two_redis_members(inventory: dict[str, t.Any]) -> None:
+    del children(inventory)["redis"]["hosts"]["data3"]
+
+
+def no_edge(inventory: dict[str, t.Any]) -> None:
+    children(inventory)["edge"]["hosts"] = {}
+
+
+def half_zoned(inventory: dict[str, t.Any]) -> None:
+    del children(inventory)["minio"]["hosts"]["data2"]["platform_zone"]
+
+
+def an_unreachable_host(inventory: dict[str, t.Any]) -> None:
+    children(inventory)["api"]["hosts"]["app9"] = {"ansible_host": "198.18.0.99", "platform_zone": "c"}
+
+
+def an_address_twice(inventory: dict[str, t.Any]) -> None:
+    children(inventory)["minio"]["hosts"]["data2"]["platform_address"] = support.address("data1")
+
+
+@contextlib.contextmanager
+def full_disk() -> t.Iterator[None]:
+    """The platform's directory of one host lies on a small file system for the time of the run (seen by the host's root only)."""
+    host = "app2"
+    support.ssh(host, "mkdir -p /mnt/small && mount -t tmpfs -o size=8m tmpfs /mnt/small && dd if=/dev/zero of=/mnt/small/fill bs=1M count=7 2>/dev/null; mkdir -p /mnt/small/platform")
+    try:
+        yield
+    finally:
+        support.ssh(host, "umount /mnt/small; rmdir /mnt/small")
+
+
+@contextlib.contextmanager
+def port_taken() -> t.Iterator[None]:
+    """Another program listens where the second slot of the API would."""
+    host = "app2"
+    support.ssh(host, "systemd-run --quiet --unit=squatter python3 -m http.server 8002")
+    try:
+        support.wait_for("the squatter listens", lambda: ":8002" in support.ssh(host, "ss -Hltn"), 10)
+        yield
+    finally:
+        support.ssh(host, "systemctl stop squatter")
+
+
+def expired_ca(inventory: str) -> None:
+    """A CA that ended yesterday takes the place of the real one."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "expired")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=30)).not_valid_after(now - datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    with open(f"{inventory}/pki/ca.crt", "wb") as stream:
+        stream.write(certificate.public_bytes(Encoding.PEM))
+
+
+def missing_secret(inventory: str) -> None:
+    path = f"{inventory}/group_vars/all/vault.yml"
+    plain = subprocess.run([str(support.BIN / "ansible-vault"), "view", path], cwd=support.REPO, env=support.environment(), check=True, capture_output=True, text=True).stdout
+    values = yaml.safe_load(plain)
+    del values["minio_root_password"]
+    subprocess.run(
+        [str(support.BIN / "ansible-vault"), "encrypt", "--encrypt-vault-id", "platform", "--output", path, "-"],
+        cwd=support.REPO, env=support.environment(), check=True, capture_output=True, input=yaml.safe_dump(values), text=True,
+    )
+
+
+def no_such_image() -> dict[str, str]:
+    images = dict(support.hostvars("data1")["platform_images"])
+    images["redis"] = images["redis"].split("@")[0] + "@sha256:" + "0" * 64
+    return images
+
+
+def image_by_tag() -> dict[str, str]:
+    images = dict(support.hostvars("data1")["platform_images"])
+    images["redis"] = images["redis"].split("@")[0] + ":latest"
+    return images
+
+
+CASES = [
+    Case("unknown_zone", ("platform_zone", "'z'", "data2"), hosts=unknown_zone),
+    Case("two_minio_nodes", ("minio", "4"), hosts=two_minio_nodes),
+    Case("two_redis_members", ("redis", "3"), hosts=two_redis_members),
+    Case("no_edge", ("edge",), hosts=no_edge),
+    Case("some_hosts_without_zone", ("platform_zone", "data2"), hosts=half_zoned),
+    Case("unreachable_host", ("app9", "198.18.0.99"), hosts=an_unreachable_host),
+    Case("address_twice", ("platform_address", "198.18.0.31", "data2"), hosts=an_address_twice),
+    Case("missing_secret", ("minio_root_password",), files=missing_secret),
+    Case("weak_secret", ("api_secret_key", "characters"), variables={"api_secret_key": "changeme"}),
+    Case("wrong_type", ("redis_cache_port", "'many'", "int"), variables={"redis_cache_port": "many"}),
+    Case("misspelled_variable", ("minio_drivs", "minio_drives"), variables={"minio_drivs": ["/x"]}),
+    Case("image_that_does_not_exist", ("platform_images", "redis", "0000"), variables={"@images": no_such_image}),
+    Case("image_by_tag", ("platform_images", "redis", "sha256"), variables={"@images": image_by_tag}),
+    Case("vip_of_a_host", ("platform_vip", "198.18.0.11"), variables={"platform_vip": "198.18.0.11"}),
+    Case("vip_that_is_no_address", ("platform_vip", "not-an-address"), variables={"platform_vip": "not-an-address"}),
+    Case("expired_ca", ("ca.crt", "expired"), files=expired_ca),
+    Case("full_disk", ("platform_root", "/mnt/small", "app2"), variables={"platform_root": "/mnt/small/platform"}, around=full_disk),
+    Case("port_taken", ("8002", "app2", "python3"), around=port_taken),
+]
+
+
+def state() -> dict[str, str]:
+    """A digest of everything a run could change on the hosts."""
+    command = (
+        "find /srv/platform /etc -xdev -type f -not -path '*/data*' -printf '%p %T@ %m\\n' 2>/dev/null | grep -v '/edge/run/' | sort | sha256sum;"
+        "docker ps -aq | xargs -r docker inspect --format '{{.Name}} {{.State.StartedAt}}' | sort | sha256sum"
+    )
+    return {host: support.ssh(host, command) for host in support.hosts()}
+
+
+@pytest.fixture(scope="module")
+def untouched() -> t.Iterator[None]:
+    before = state()
+    yield
+    after = state()
+    assert {host for host in before if before[host] != after[host]} == set(), "a run that was refused has changed these hosts"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_bad_input_stops_before_the_first_change(case, untouched):
+    inventory = support.REPO / ".cache" / f"bad-{case.name}"
+    shutil.rmtree(inventory, ignore_errors=True)
+    shutil.copytree(support.INVENTORY, inventory)
+    try:
+        if case.hosts:
+            content = yaml.safe_load((inventory / "hosts.yml").read_text())
+            case.hosts(content)
+            (inventory / "hosts.yml").write_text(yaml.safe_dump(content))
+        if case.files:
+            case.files(str(inventory))
+        variables = {("platform_images" if name == "@images" else name): (value() if callable(value) else value) for name, value in case.variables.items()}
+        args = ["-e", json.dumps(variables)] if variables else []
+        with case.around() if case.around else contextlib.nullcontext():
+            run = support.playbook(f"bad-{case.name}", *args, inventory=inventory)
+    finally:
+        shutil.rmtree(inventory, ignore_errors=True)
+    assert run.code != 0, "the run was not refused"
+    assert run.changed() == {}, run.text[-3000:]
+    for word in case.says:
+        assert word in run.text, f"the answer does not name {word!r}: {run.text[-3000:]}"
+    assert "Write the host's configuration" not in run.text, "the run went on after validation"

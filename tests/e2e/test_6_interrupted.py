@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A run that was killed can be run again: it converges, and nothing that was stored is lost."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+
+import support
+
+KILLS = 5
+SEED = 20261122
+
+
+def ledger() -> dict[str, object]:
+    """What must survive: a gold table as the API serves it, and the objects under the data drives."""
+    code, _headers, body = support.fetch("/api/v1/tables/weather?limit=1000&order_by=date")
+    assert code == 200, body
+    return {"rows": json.loads(body)["rows"], "drives": support.ssh("data1", "find /srv/platform/minio/data1/gold -name xl.meta | sort")}
+
+
+def test_five_kills_at_random_moments_then_a_run_converges():
+    pick = random.Random(SEED)
+    before = ledger()
+    for number in range(KILLS):
+        # Each round asks for other settings on every host and tier, so that there is work to interrupt.
+        changes = ["-e", f"api_log_level={'debug' if number % 2 else 'info'}", "-e", f"worker_log_level={'debug' if number % 2 else 'info'}",
+                   "-e", f"redis_cache_maxmemory_mib={64 + number}", "-e", f"host_journal_max_mib={200 + number}", "-e", f"edge_max_body_mib={9 + number}"]
+        process = support.start_playbook(f"interrupted-{number}", *changes)
+        moment = pick.uniform(4, 45)
+        time.sleep(moment)
+        assert process.poll() is None, f"the run ended before it was killed at {moment:.1f} s"
+        support.kill(process)
+        print(f"killed after {moment:.1f} s")
+        again = support.playbook(f"interrupted-{number}-again", *changes)
+        assert again.code == 0, again.text[-3000:]
+    home = support.playbook("interrupted-home")
+    assert home.code == 0, home.text[-3000:]
+    third = support.playbook("interrupted-third")
+    assert third.code == 0, third.text[-3000:]
+    assert third.changed() == {}
+    support.wait_for("the API answers", lambda: support.fetch("/api/v1/tables")[0] == 200, 60)
+    assert ledger() == before
