@@ -551,7 +551,7 @@ def _network(findings: Findings, host: str, name: str, value: t.Any) -> t.Any:
 DOMAIN = re.compile(r"^(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?$")
 
 
-def check_names(findings: Findings, hosts: Hosts, time_zones: t.Collection[str] = ()) -> None:
+def check_names(findings: Findings, hosts: Hosts, is_time_zone: t.Callable[[str], bool] = lambda name: True) -> None:
     for host, values in hosts.items():
         domain = values.get("platform_domain")
         if isinstance(domain, str) and not DOMAIN.match(domain):
@@ -565,8 +565,7 @@ def check_names(findings: Findings, hosts: Hosts, time_zones: t.Collection[str] 
                 mend="Set platform_domain to the name under which clients reach the platform.",
             )
         zone = values.get("platform_time_zone")
-        if isinstance(zone, str) and time_zones and zone not in time_zones:
-            guess = closest(zone, time_zones)
+        if isinstance(zone, str) and not is_time_zone(zone):
             findings.add(
                 "TIME_ZONE_UNKNOWN",
                 f"platform_time_zone is {show(zone)}.",
@@ -574,7 +573,7 @@ def check_names(findings: Findings, hosts: Hosts, time_zones: t.Collection[str] 
                 variable="platform_time_zone",
                 value=show(zone),
                 accepted="a name of the IANA data base, for example Etc/UTC or America/Sao_Paulo",
-                mend=f"Did you mean {guess}?" if guess else "Correct platform_time_zone.",
+                mend="Correct platform_time_zone; timedatectl list-timezones shows the names.",
             )
 
 
@@ -934,7 +933,8 @@ def ports_of(host: str, groups: Groups, values: Values, tiers: t.Iterable[str]) 
     for name in tiers:
         if host in groups.get(name, ()):
             for port in (TIERS.get(name) or SERVICES[name]).ports:
-                ports.append({"port": port.on(values), "tier": name, "purpose": port.purpose, "variable": port.variable or ""})
+                variable = port.variable if port.variable and port.variable in values else ""
+                ports.append({"port": port.on(values), "tier": name, "purpose": port.purpose, "variable": variable})
     return ports
 
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-import { act, render, screen, within } from '@testing-library/react'
+import { act, render, screen, waitFor, within } from '@testing-library/react'
 import userEvent from '@testing-library/user-event'
 import { beforeEach, describe, expect, it, vi } from 'vitest'
 import { App } from '../src/App'
@@ -47,6 +47,9 @@ describe('the dashboard', () => {
     expect(chart.dataset.points).toBe('48')
     expect(chart).toHaveProperty('role', 'img')
     expect(chart.getAttribute('aria-label')).toContain('Line chart of Weather monthly')
+    await waitFor(() => {
+      expect(chart.querySelectorAll('path.recharts-line-curve')).toHaveLength(2)
+    })
     expect(screen.getByTestId('api-state').dataset.state).toBe('ok')
     expect(screen.getByTestId('api-state').textContent).toContain('1.0.0')
     expect(await screen.findByText('1–20 of 48')).toBeTruthy()

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-import { cleanup } from '@testing-library/react'
+import { cleanup, configure } from '@testing-library/react'
 import { afterEach, vi } from 'vitest'
 
-// jsdom lays nothing out: the chart's container asks for an observer and gets no size.
+// A busy machine is no failure.
+configure({ asyncUtilTimeout: 15_000 })
+
+// jsdom lays nothing out: the chart is told a size, so that it is drawn.
 vi.stubGlobal(
   'ResizeObserver',
   class {
@@ -11,6 +14,9 @@ vi.stubGlobal(
     disconnect(): void {}
   },
 )
+Element.prototype.getBoundingClientRect = function (this: Element) {
+  return this.classList.contains('recharts-responsive-container') ? new DOMRect(0, 0, 800, 400) : new DOMRect()
+}
 
 afterEach(() => {
   cleanup()
