@@ -8,6 +8,7 @@ import datetime
 import os
 import typing as t
 
+from ansible import constants as C
 from ansible.parsing.vault import EncryptedString
 from ansible.plugins.action import ActionBase
 
@@ -70,15 +71,18 @@ class ActionModule(ActionBase):
             report=report,
             error_count=errors,
             warning_count=warnings,
-            msg=core.summary(final).capitalize() + ".",
+            msg=f"{core.summary(final)}.",
         )
         if args["fail"]:
+            if final:
+                self._display.display(f"\n{report}\n", color=C.COLOR_ERROR if errors else C.COLOR_WARN)
             if errors:
-                # The report is the message; data that repeats it would push it off the screen.
-                result.update(failed=True, msg=report + "\n\nNothing has been changed.")
-                result.pop("report")
-            elif final:
-                self._display.display(report)
+                codes = ", ".join(dict.fromkeys(finding.code for finding in final if finding.level == core.ERROR))
+                result.update(failed=True, msg=f"{core.summary(final)}, listed above; nothing has been changed: {codes}")
+                if not self._task.register:
+                    # What nobody asked for as data would push the report off the screen.
+                    for name in ("findings", "hosts", "report"):
+                        result.pop(name)
         return result
 
     # -- the controller's part --
@@ -89,7 +93,10 @@ class ActionModule(ActionBase):
         wanted = tiers or [*core.SERVICES, *core.TIERS]
         present = core.check_groups(findings, groups, wanted)
         self._roles = io.load_roles(os.path.join(COLLECTION, "roles"))
-        self._files: dict[str, dict[str, t.Any]] = {}
+        # What earlier tasks of the run registered or set is not the inventory's; nothing public tells the two apart.
+        manager = getattr(task_vars["hostvars"], "_variable_manager", None)
+        volatile = getattr(manager, "_nonpersistent_fact_cache", None) or {}
+        self._registered = {str(host): set(names) for host, names in volatile.items()}
         names = list(dict.fromkeys(host for name in present for host in groups[name]))
         views = self._views(names, groups, present, task_vars)
         hosts = {view.name: view.values for view in views}
@@ -171,7 +178,7 @@ class ActionModule(ActionBase):
                 later = [*LATER, *([str(view.values["platform_pki_dir"])] if view.values.get("platform_pki_dir") else [])]
                 view.problems[name] = core.problem_from_error(str(error), later)
         if role == "platform":
-            for name in ("ansible_host", "ansible_user", "ansible_port", "ansible_python_interpreter", "ansible_connection"):
+            for name in ("ansible_host", "ansible_user", "ansible_port", "ansible_python_interpreter"):
                 if name in variables:
                     try:
                         view.values[name] = core.plain(templar.template(variables[name]))
@@ -221,9 +228,7 @@ class ActionModule(ActionBase):
         names = {name for name in view.raw if not name.startswith("ansible_")}
         names -= {"groups", "group_names", "hostvars", "inventory_dir", "inventory_file", "inventory_hostname", "inventory_hostname_short"}
         names -= {"omit", "playbook_dir", "play_hosts", "role_name", "role_names", "role_path", "environment"}
-        manager = getattr(self._task, "_variable_manager", None)
-        volatile = getattr(manager, "_nonpersistent_fact_cache", {}) if manager is not None else {}
-        return names - set(volatile.get(view.name, {}))
+        return names - self._registered.get(view.name, set())
 
     def _wanted_secrets(self, roles: list[str]) -> list[str]:
         names: list[str] = []
@@ -317,12 +322,12 @@ class ActionModule(ActionBase):
             "root": values.get("platform_root") or "/srv/platform",
             "ports": core.ports_of(view.name, groups, values, mine),
             "memory": memory,
-            "memory_mib": sum(memory.values()) + int(values.get("platform_memory_reserve_mib") or 0),
-            "disk_gib": float(values.get("platform_minimum_disk_gib") or 0),
-            "inodes": int(values.get("platform_minimum_inodes") or 0),
-            "clock_tolerance": float(values.get("platform_clock_tolerance") or 5),
+            "memory_mib": int(sum(memory.values()) + core.number(values.get("platform_memory_reserve_mib"), 0)),
+            "disk_gib": core.number(values.get("platform_minimum_disk_gib"), 0),
+            "inodes": int(core.number(values.get("platform_minimum_inodes"), 0)),
+            "clock_tolerance": core.number(values.get("platform_clock_tolerance"), 5),
             "risks": list(values.get("platform_accept_risks") or []) if isinstance(values.get("platform_accept_risks"), list) else [],
-            "connection": {name: values[name] for name in ("ansible_host", "ansible_user", "ansible_port") if values.get(name) is not None},
+            "connection": {name: values[name] for name in ("ansible_host", "ansible_user", "ansible_port", "ansible_python_interpreter") if values.get(name) is not None},
         }
 
     # -- the hosts' part --

@@ -205,6 +205,14 @@ def type_name(value: t.Any) -> str:
     return "null" if value is None else type(value).__name__
 
 
+def number(value: t.Any, default: float) -> float:
+    """A number, also where a variable does not have the type it should; that is reported elsewhere."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return default
+
+
 def scrub(text: str | None, secrets: t.Iterable[str]) -> str | None:
     """Take secrets out of a text, for the case that one was built into another value."""
     if text:
@@ -290,33 +298,33 @@ def spec_secrets(options: t.Mapping[str, t.Mapping[str, t.Any]]) -> set[str]:
     return {name for name, spec in options.items() if spec.get("no_log")}
 
 
-def check_value(findings: Findings, host: str, name: str, value: t.Any, spec: t.Mapping[str, t.Any], secret: bool) -> bool:
-    """One variable against its entry in an argument spec; all that is wrong inside it is reported."""
+def check_value(findings: Findings, host: str, name: str, value: t.Any, spec: t.Mapping[str, t.Any], secret: bool) -> t.Any:
+    """One variable against its entry in an argument spec; all that is wrong inside it is reported. Returns the value in its type."""
     hidden = secret or bool(spec.get("no_log")) or has_nested_secret(spec)
-    accepted = accepted_by(spec)
-    fields = {"variable": name, "value": show(value, hidden), "accepted": accepted}
-    where = f"Change {name} where the inventory sets it."
+    kind = spec.get("type", "str")
+    fields = {"variable": name, "value": show(value, hidden), "accepted": accepted_by(spec), "mend": f"Change {name} where the inventory sets it."}
     if value is None:
         if spec.get("required"):
-            findings.add("VARIABLE_MISSING", f"{name} is empty (null).", host, mend=where, **fields)
-            return False
-        return True
+            findings.add("VARIABLE_MISSING", f"{name} is empty (null).", host, **fields)
+        return None
+    if kind in ("list", "dict") and isinstance(value, str):
+        # Ansible would read a text as a list or a dictionary here, but the role gets the text.
+        what = "a text" if hidden else f"the text {show(value)}"
+        findings.add("VARIABLE_TYPE", f"{name} is {what} and not a {TYPE_WORDS[kind][2:]}.", host, **fields)
+        return value
     # The validator converts in place and takes no tagged or lazy containers: it gets a plain copy.
     entry = {key: item for key, item in spec.items() if key not in ("default", "required", "description", "version_added")}
     result = ArgumentSpecValidator({name: entry}).validate({name: plain(value)})
-    good = True
     for error in result.errors:
-        kind = type(error).__name__
-        code = "VARIABLE_TYPE" if kind in ("ArgumentTypeError", "ElementError", "SubParameterTypeError") else "VARIABLE_VALUE"
+        code = "VARIABLE_TYPE" if type(error).__name__ in ("ArgumentTypeError", "ElementError", "SubParameterTypeError") else "VARIABLE_VALUE"
         if hidden:
             message = f"{name} does not have the accepted form."
-        elif code == "VARIABLE_TYPE" and not spec.get("options") and spec.get("type") != "list":
+        elif code == "VARIABLE_TYPE" and not spec.get("options") and kind != "list":
             message = f"{name} is {show(value)} ({type_name(value)})."
         else:
             message = f"{name}: {error.msg.rstrip('.')}."
-        findings.add(code, message, host, mend=where, **fields)
-        good = False
-    return good
+        findings.add(code, message, host, **fields)
+    return value if result.errors else result.validated_parameters[name]
 
 
 def check_role_variables(
@@ -324,11 +332,11 @@ def check_role_variables(
     host: str,
     role: str,
     options: t.Mapping[str, t.Mapping[str, t.Any]],
-    values: Values,
+    values: dict[str, t.Any],
     problems: t.Mapping[str, Problem],
     secrets: t.Container[str],
 ) -> set[str]:
-    """All variables of a role on one host. Returns the names of required ones that are missing."""
+    """All variables of a role on one host, which get the types they should have. Returns the names of required ones that are missing."""
     missing: set[str] = set()
     for name, spec in sorted(options.items()):
         secret = name in secrets or bool(spec.get("no_log"))
@@ -336,7 +344,7 @@ def check_role_variables(
             if secret and values[name] in (None, "") and spec.get("required"):
                 missing.add(name)
             else:
-                check_value(findings, host, name, values[name], spec, secret)
+                values[name] = check_value(findings, host, name, values[name], spec, secret)
         elif name not in problems and spec.get("required"):
             missing.add(name)
             if not secret:

@@ -50,7 +50,7 @@ export function App() {
         {state === 'needed' ? (
           <LoginForm />
         ) : data !== null ? (
-          <Dashboard tables={data} />
+          <Dashboard tables={data} onNews={reload} />
         ) : error !== null ? (
           <ProblemNotice error={error} onRetry={reload} />
         ) : (

@@ -6,7 +6,8 @@ export function formatCount(value: number): string {
   return count.format(value)
 }
 
-export function formatTime(value: string): string {
+export function formatTime(value: string | null): string {
+  if (value === null) return ''
   const at = new Date(value)
   return Number.isNaN(at.getTime()) ? value : time.format(at)
 }

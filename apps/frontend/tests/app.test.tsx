@@ -32,7 +32,7 @@ const routes = {
   'GET /api/v1/tables': () => json({ tables }, { 'x-platform-version': '1.0.0' }),
   'GET /api/v1/tables/weather_monthly': page,
   'GET /api/v1/tables/employment': () => json({ columns, rows: [], total: 0 }),
-  'GET /api/v1/runs': () => json({ runs: [{ id: 'r1', pipeline: 'weather', status: 'succeeded', started_at: '2026-01-01T02:00:00Z' }] }),
+  'GET /api/v1/runs': () => json({ runs: [{ run_id: 'r1', tables: ['weather_monthly'], status: 'succeeded', started_at: '2026-01-01T02:00:00Z' }] }),
 }
 
 beforeEach(() => {
@@ -41,7 +41,7 @@ beforeEach(() => {
 
 describe('the dashboard', () => {
   it('shows the default table as a chart and as rows, the state of the API and the runs', async () => {
-    fakeFetch(routes)
+    const fetch = fakeFetch(routes)
     render(withServices(<App />))
     const chart = await screen.findByTestId('chart')
     expect(chart.dataset.points).toBe('48')
@@ -53,12 +53,20 @@ describe('the dashboard', () => {
     expect(screen.getByTestId('api-state').dataset.state).toBe('ok')
     expect(screen.getByTestId('api-state').textContent).toContain('1.0.0')
     expect(await screen.findByText('1–20 of 48')).toBeTruthy()
+    const asked = fetch.mock.calls.length
     act(() => {
       FakeSocket.last.onopen?.()
-      FakeSocket.last.say({ type: 'run', id: 'r2', pipeline: 'employment', status: 'running', started_at: '2026-01-02T02:00:00Z' })
+      FakeSocket.last.say({ type: 'run', run_id: 'r2', table: null, step: null, status: 'started', ts: '2026-01-02T02:00:00Z' })
     })
     const runs = within(screen.getByTestId('runs')).getAllByRole('listitem')
-    expect(runs.map((item) => item.textContent)).toEqual([expect.stringContaining('employment'), expect.stringContaining('weather')])
+    expect(runs.map((item) => item.textContent)).toEqual([expect.stringMatching(/All tables.*running/), expect.stringMatching(/weather_monthly.*succeeded/)])
+    expect(fetch).toHaveBeenCalledTimes(asked)
+    act(() => {
+      FakeSocket.last.say({ type: 'run', run_id: 'r2', table: null, step: null, status: 'succeeded', ts: '2026-01-02T02:00:09Z' })
+    })
+    await waitFor(() => {
+      expect(fetch).toHaveBeenCalledTimes(asked + 1)
+    })
   })
 
   it('pages, orders and filters through the API', async () => {

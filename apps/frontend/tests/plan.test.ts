@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 import { describe, expect, it } from 'vitest'
 import type { Column, Row } from '../src/api/types'
-import { chartData, describeChart, formatAxis, formatTick, kindOf, MAX_SERIES, planChart } from '../src/chart/plan'
+import { axisFormat, chartData, describeChart, formatAxis, formatTick, kindOf, MAX_SERIES, planChart } from '../src/chart/plan'
 
 const weather: Column[] = [
   { name: 'location', type: 'VARCHAR' },
@@ -14,7 +14,7 @@ const weather: Column[] = [
 ]
 
 function row(month: string, location = 'Seattle', high = 1): Row {
-  return { location, month, station_id: 7, avg_temp_max: high, avg_temp_min: 0, precipitation: 2, wind: 3 }
+  return { location, month, station_id: 7, avg_temp_max: high, avg_temp_min: 1, precipitation: 2, wind: 3 }
 }
 
 describe('kindOf', () => {
@@ -48,6 +48,12 @@ describe('planChart', () => {
   it('splits one measure by category where a time comes more than once', () => {
     const rows = [row('2012-01-01'), row('2012-01-01', 'New York')]
     expect(planChart(weather, rows)).toMatchObject({ measures: ['avg_temp_max'], split: 'location' })
+  })
+
+  it('leaves out measures of another scale until they are asked for', () => {
+    const rows = [{ ...row('2012-01-01', 'Seattle', 30), avg_temp_min: 12, precipitation: 160, wind: 5 }]
+    expect(planChart(weather, rows)?.measures).toEqual(['avg_temp_max', 'avg_temp_min'])
+    expect(planChart(weather, rows, { measures: ['wind', 'precipitation'] })?.measures).toEqual(['wind', 'precipitation'])
   })
 
   it('prefers a typed time over one known by its name only', () => {
@@ -86,7 +92,7 @@ describe('chartData', () => {
     expect(data.points.map((point) => point.month)).toEqual(['2012-01-01', '2012-03-01'])
     expect(data.series.map(({ label }) => label)).toEqual(['Avg temp max', 'Avg temp min', 'Precipitation'])
     expect(describeChart('weather_monthly', plan, data)).toBe(
-      'Line chart of Weather monthly: Avg temp max, Avg temp min, Precipitation by Month, 2 points, from 2012-01-01 to 2012-03-01.',
+      'Line chart of Weather monthly: Avg temp max, Avg temp min, Precipitation by Month, 2 points, from 2012-01 to 2012-03.',
     )
   })
 
@@ -119,6 +125,9 @@ describe('formats', () => {
     expect(formatAxis('2012-01-01T00:00:00')).toBe('2012-01-01')
     expect(formatAxis('2012-01-01T06:30:00Z')).toBe('2012-01-01 06:30')
     expect(formatAxis(2012)).toBe('2012')
+    expect(axisFormat(['2012-01-01', '2013-01-01'])('2013-01-01')).toBe('2013')
+    expect(axisFormat(['2012-01-01', '2012-02-01'])('2012-02-01')).toBe('2012-02')
+    expect(axisFormat(['2012-01-01', '2012-02-03'])('2012-01-01')).toBe('2012-01-01')
     expect(formatTick(1_250_000)).toBe('1.3M')
   })
 })

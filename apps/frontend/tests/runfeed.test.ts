@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { RunFeed, type FeedState } from '../src/api/runfeed'
-import type { Run } from '../src/api/types'
-import { mergeRuns } from '../src/hooks/useRuns'
+import { isEnd, withEvents } from '../src/api/runs'
+import type { Run, RunEvent } from '../src/api/types'
 import { FakeSocket } from './fakes'
 
 describe('RunFeed', () => {
-  let runs: Run[]
+  let events: RunEvent[]
   let states: FeedState[]
   let opened: number
   let feed: RunFeed
@@ -14,12 +14,12 @@ describe('RunFeed', () => {
   beforeEach(() => {
     vi.useFakeTimers()
     FakeSocket.install()
-    runs = []
+    events = []
     states = []
     opened = 0
     feed = new RunFeed({
       url: () => 'wss://platform.test/ws/runs',
-      onRun: (run) => runs.push(run),
+      onEvent: (event) => events.push(event),
       onState: (state) => states.push(state),
       onOpen: () => (opened += 1),
       random: () => 0.5,
@@ -32,13 +32,15 @@ describe('RunFeed', () => {
     vi.useRealTimers()
   })
 
-  it('hands on runs and ignores what it does not know', () => {
+  it('hands on events and ignores what it does not know', () => {
     FakeSocket.last.onopen?.()
-    FakeSocket.last.say({ type: 'run', run: { id: 'a', pipeline: 'weather', status: 'running' } })
+    FakeSocket.last.say({ type: 'run', run_id: 'a', table: 'weather', step: 'load_to_gold', status: 'started', ts: '2026-01-01T02:00:00Z' })
     FakeSocket.last.say({ type: 'hello' })
     FakeSocket.last.onmessage?.({ data: 'not json' })
     expect(states).toEqual(['connecting', 'live'])
-    expect(runs.map(({ id, status }) => [id, status])).toEqual([['a', 'running']])
+    expect(events).toEqual([
+      { runId: 'a', table: 'weather', step: 'load_to_gold', status: 'started', at: '2026-01-01T02:00:00Z', message: null },
+    ])
   })
 
   it('comes back after longer and longer random delays, up to a limit', () => {
@@ -105,23 +107,49 @@ describe('RunFeed', () => {
   })
 })
 
-describe('mergeRuns', () => {
-  const run = (id: string, status: string, startedAt: string | null, finishedAt: string | null = null): Run => ({
-    id,
-    pipeline: 'weather',
-    status,
-    startedAt,
-    finishedAt,
+describe('withEvents', () => {
+  const run: Run = {
+    id: 'a',
+    tables: ['weather_monthly'],
+    trigger: 'schedule',
+    status: 'running',
+    queuedAt: '2026-01-01T02:00:00.000+00:00',
+    startedAt: '2026-01-01T02:00:01.000+00:00',
+    finishedAt: null,
     detail: null,
+  }
+  const event = (status: string, second: number, more: Partial<RunEvent> = {}): RunEvent => ({
+    runId: 'a',
+    table: null,
+    step: null,
+    status,
+    at: `2026-01-01T02:00:0${second}.000+00:00`,
+    message: null,
+    ...more,
   })
 
-  it('takes the news over the list, but never back to an unfinished run', () => {
-    const listed = [run('a', 'running', '2026-01-02'), run('b', 'succeeded', '2026-01-01', '2026-01-01')]
-    const news = new Map([
-      ['a', run('a', 'failed', null, '2026-01-03')],
-      ['b', run('b', 'running', '2026-01-01')],
-      ['c', run('c', 'running', '2026-01-04')],
+  it('shows the step a run is at, and its end', () => {
+    const failing = event('failed', 3, { table: 'weather_monthly', step: 'validate_pipeline', message: 'rule month_unique: 2 rows' })
+    expect(withEvents([run], [failing])[0]).toMatchObject({
+      status: 'running',
+      detail: 'weather_monthly: validate_pipeline failed – rule month_unique: 2 rows',
+    })
+    const end = event('failed', 4, { message: 'one table failed' })
+    expect(withEvents([run], [failing, end])[0]).toMatchObject({ status: 'failed', finishedAt: end.at, detail: 'one table failed' })
+    expect([isEnd(failing), isEnd(end), isEnd(event('started', 1))]).toEqual([false, true, false])
+  })
+
+  it('does not go back when the list is newer than an announcement', () => {
+    const listed = { ...run, status: 'succeeded', finishedAt: '2026-01-01T02:00:05+00:00' }
+    expect(withEvents([listed], [event('started', 1), event('succeeded', 2, { table: 't', step: 's' })])).toEqual([listed])
+  })
+
+  it('takes a run up again that starts anew, and adds one that was not listed', () => {
+    const listed = { ...run, status: 'failed', finishedAt: '2026-01-01T02:00:05+00:00', detail: 'storage was away' }
+    const events = [event('started', 7), event('queued', 8, { runId: 'b' })]
+    expect(withEvents([listed], events)).toMatchObject([
+      { id: 'b', status: 'queued' },
+      { id: 'a', status: 'running', startedAt: '2026-01-01T02:00:07.000+00:00', finishedAt: null, detail: null },
     ])
-    expect(mergeRuns(listed, news).map(({ id, status }) => `${id} ${status}`)).toEqual(['c running', 'a failed', 'b succeeded'])
   })
 })

@@ -108,7 +108,8 @@ def transform_with_duckdb(context: Context, table: Table) -> Outcome:
         raise PipelineError(f"bronze has no load of table {table.name}: run extract_and_load first")
     fingerprint = digest(BUILD, load["load_id"], table.format, table.options, table.silver_sql, table.key, table.rules)
     known = store.get_json(buckets.silver, f"{table.name}/{MANIFEST}") or {}
-    if known.get("fingerprint") == fingerprint:
+    # the data object too: a run that was cut off may have replaced it and not the manifest
+    if known.get("fingerprint") == fingerprint and store.etag(buckets.silver, known["object"]) == known["etag"]:
         return "unchanged", {"load_id": load["load_id"], "rows": known["rows"]}
     with context.scratch() as scratch:
         raw = os.path.join(scratch, f"data.{table.extension}")
@@ -139,7 +140,7 @@ def load_to_gold(context: Context, table: Table) -> Outcome:
     for gold in table.gold:
         fingerprint = digest(BUILD, silver["fingerprint"], silver["sha256"], gold)
         known = store.get_json(buckets.gold, f"{gold.name}/{MANIFEST}") or {}
-        if known.get("fingerprint") != fingerprint:
+        if known.get("fingerprint") != fingerprint or store.etag(buckets.gold, known["object"]) != known["etag"]:
             wanted.append((gold, fingerprint))
     if not wanted:
         return "unchanged", {"load_id": silver["source_load_id"], "tables": [gold.name for gold in table.gold]}

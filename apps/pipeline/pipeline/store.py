@@ -52,15 +52,18 @@ class Store:
             reason = getattr(exc, "reason", None) or exc
             raise StoreError(f"cannot {action} s3://{bucket}/{key}: {self.settings.endpoint} did not answer: {reason}") from exc
 
-    def exists(self, bucket: str, key: str) -> bool:
+    def etag(self, bucket: str, key: str) -> str | None:
+        """The object's etag, or None if there is no such object."""
         with self._errors("look up", bucket, key):
             try:
-                self.client.stat_object(bucket, key)
-                return True
+                return str(self.client.stat_object(bucket, key).etag)
             except S3Error as exc:
                 if exc.code in ("NoSuchKey", "NoSuchObject"):
-                    return False
+                    return None
                 raise
+
+    def exists(self, bucket: str, key: str) -> bool:
+        return self.etag(bucket, key) is not None
 
     def get_json(self, bucket: str, key: str) -> dict[str, t.Any] | None:
         with self._errors("read", bucket, key):

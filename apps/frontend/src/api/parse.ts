@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 import { unusable } from './client'
 import { isRecord } from './problem'
-import type { Column, Row, Run, Table, TablePage, Value } from './types'
+import type { Column, Row, Run, RunEvent, Table, TablePage, Value } from './types'
 
 /** Answers are checked where they enter: a wrong shape is a problem with a name, not a crash while drawing. */
 export function parseTables(body: unknown): Table[] {
@@ -33,17 +33,33 @@ export function parseRuns(body: unknown): Run[] {
   return list(body, 'runs').flatMap((item) => parseRun(item) ?? [])
 }
 
-export function parseRun(value: unknown): Run | null {
+function parseRun(value: unknown): Run | null {
   if (!isRecord(value)) return null
-  const id = value.run_id ?? value.id
-  if ((typeof id !== 'string' && typeof id !== 'number') || typeof value.status !== 'string') return null
+  const id = text(value.run_id) ?? text(value.id)
+  if (id === null || typeof value.status !== 'string') return null
   return {
-    id: String(id),
-    pipeline: text(value.pipeline) ?? text(value.table) ?? text(value.name) ?? String(id),
+    id,
+    tables: Array.isArray(value.tables) ? value.tables.map(String) : [],
+    trigger: text(value.trigger),
     status: value.status,
+    queuedAt: text(value.queued_at),
     startedAt: text(value.started_at),
     finishedAt: text(value.finished_at),
-    detail: text(value.detail) ?? text(value.error) ?? text(value.stage),
+    detail: text(value.error),
+  }
+}
+
+export function parseEvent(value: unknown): RunEvent | null {
+  if (!isRecord(value)) return null
+  const runId = text(value.run_id)
+  if (runId === null || typeof value.status !== 'string') return null
+  return {
+    runId,
+    table: text(value.table),
+    step: text(value.step),
+    status: value.status,
+    at: text(value.ts) ?? new Date().toISOString(),
+    message: text(value.message),
   }
 }
 

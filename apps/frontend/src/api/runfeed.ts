@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-import { parseRun } from './parse'
+import { parseEvent } from './parse'
 import { isRecord } from './problem'
-import type { Run } from './types'
+import type { RunEvent } from './types'
 
 export type FeedState = 'connecting' | 'live' | 'waiting' | 'refused' | 'stopped'
 
 export interface RunFeedOptions {
   url: () => string
   protocols?: () => string[]
-  onRun: (run: Run) => void
+  onEvent: (event: RunEvent) => void
   onState: (state: FeedState) => void
   /** Called at each new connection: what was announced in between was missed and must be asked for. */
   onOpen?: () => void
@@ -102,8 +102,8 @@ export class RunFeed {
       }
       return
     }
-    const run = parseRun(message.run ?? message)
-    if (run !== null) this.options.onRun(run)
+    const event = parseEvent(message.event ?? message)
+    if (event !== null) this.options.onEvent(event)
   }
 
   private retry(): void {

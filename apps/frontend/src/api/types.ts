@@ -40,11 +40,24 @@ export interface TableQuery {
 
 export interface Run {
   id: string
-  pipeline: string
+  /** Empty for a run over all tables. */
+  tables: string[]
+  trigger: string | null
   status: string
+  queuedAt: string | null
   startedAt: string | null
   finishedAt: string | null
   detail: string | null
+}
+
+/** What the WebSocket announces: the state of a run (no table), or of one step of it. */
+export interface RunEvent {
+  runId: string
+  table: string | null
+  step: string | null
+  status: string
+  at: string
+  message: string | null
 }
 
 export interface Session {

@@ -31,6 +31,7 @@ export interface ChartData {
 
 export const MAX_SERIES = 8
 const DEFAULT_MEASURES = 3
+const SCALE = 4
 
 const numeric = /^(u?(tiny|small|big|huge)?int(eger)?\d*|u?int\d+|float\d*|double( precision)?|real|decimal|numeric|number)\b/i
 const temporal = /^(date|time|timestamp|datetime)/i
@@ -60,7 +61,7 @@ export function planChart(columns: Column[], rows: Row[], choice: Choice = {}): 
   const candidates = number.filter((name) => name !== x)
   const asked = (choice.measures ?? []).filter((name) => candidates.includes(name))
   const sensible = candidates.filter((name) => !idName.test(name))
-  const measures = asked.length > 0 ? asked : (sensible.length > 0 ? sensible : candidates).slice(0, DEFAULT_MEASURES)
+  const measures = asked.length > 0 ? asked : comparable(rows, sensible.length > 0 ? sensible : candidates)
   if (measures.length === 0) return null
 
   const splits = category.filter((name) => name !== x)
@@ -113,7 +114,8 @@ export function describeChart(table: string, plan: ChartPlan, data: ChartData): 
     : `${label(plan.measures[0] ?? '')} for each ${label(plan.split)}`
   const first = data.points[0]?.[plan.x]
   const last = data.points.at(-1)?.[plan.x]
-  const range = first === undefined || last === undefined ? '' : `, from ${formatAxis(first)} to ${formatAxis(last)}`
+  const format = axisFormat(data.points.map((point) => point[plan.x] ?? null))
+  const range = first === undefined || last === undefined ? '' : `, from ${format(first)} to ${format(last)}`
   return `${plan.kind === 'line' ? 'Line' : 'Bar'} chart of ${label(table)}: ${what} by ${label(plan.x)}, ${data.points.length} points${range}.`
 }
 
@@ -130,6 +132,13 @@ export function formatAxis(value: Value): string {
   return String(value)
 }
 
+/** How to write the axis: days that are all the first of a month or a year are months or years. */
+export function axisFormat(values: Value[]): (value: Value) => string {
+  const texts = values.map(formatAxis)
+  const length = texts.every((text) => /^\d{4}-01-01$/.test(text)) ? 4 : texts.every((text) => /^\d{4}-\d{2}-01$/.test(text)) ? 7 : Infinity
+  return (value) => formatAxis(value).slice(0, length)
+}
+
 const plain = new Intl.NumberFormat('en', { maximumFractionDigits: 2 })
 const compact = new Intl.NumberFormat('en', { notation: 'compact', maximumFractionDigits: 1 })
 
@@ -139,6 +148,14 @@ export function formatNumber(value: number): string {
 
 export function formatTick(value: number): string {
   return Math.abs(value) >= 10_000 ? compact.format(value) : plain.format(value)
+}
+
+/** The first measures whose values fit one axis with the first of them: others would flatten it, or be flat themselves. */
+function comparable(rows: Row[], names: string[]): string[] {
+  const sizes = new Map(names.map((name) => [name, rows.reduce((size, row) => Math.max(size, Math.abs(Number(row[name] ?? 0)) || 0), 0)]))
+  const first = sizes.get(names[0] ?? '') ?? 0
+  const fits = (size: number) => first === 0 || (size * SCALE >= first && size <= first * SCALE)
+  return names.filter((name) => fits(sizes.get(name) ?? 0)).slice(0, DEFAULT_MEASURES)
 }
 
 function isTyped(columns: Column[], name: string): boolean {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 import { Bar, BarChart, CartesianGrid, Legend, Line, LineChart, ResponsiveContainer, Tooltip, XAxis, YAxis } from 'recharts'
 import type { Value } from '../api/types'
-import { formatAxis, formatNumber, formatTick, type ChartData, type ChartPlan } from '../chart/plan'
+import { axisFormat, formatNumber, formatTick, type ChartData, type ChartPlan } from '../chart/plan'
 
 interface Props {
   plan: ChartPlan
@@ -14,6 +14,7 @@ type Point = Record<string, Value>
 
 export function Chart({ plan, data, description }: Props) {
   const Frame = plan.kind === 'line' ? LineChart : BarChart
+  const format = axisFormat(data.points.map((point) => point[plan.x] ?? null))
   return (
     <div
       className="chart"
@@ -28,7 +29,7 @@ export function Chart({ plan, data, description }: Props) {
         <Frame data={data.points} margin={{ top: 8, right: 12, bottom: 0, left: 0 }} accessibilityLayer={false}>
           <CartesianGrid stroke="var(--line)" vertical={false} />
           <XAxis
-            dataKey={(point: Point) => formatAxis(point[plan.x] ?? null)}
+            dataKey={(point: Point) => format(point[plan.x] ?? null)}
             stroke="var(--line)"
             tick={{ fill: 'var(--muted)', fontSize: 12 }}
             tickLine={false}

@@ -13,9 +13,10 @@ export const DEFAULT_TABLE = 'weather_monthly'
 
 interface Props {
   tables: Table[]
+  onNews: () => void
 }
 
-export function Dashboard({ tables }: Props) {
+export function Dashboard({ tables, onNews }: Props) {
   const [wanted, setWanted] = useHash()
   const table = tables.find(({ name }) => name === wanted) ?? tables.find(({ name }) => name === DEFAULT_TABLE) ?? tables[0]
 
@@ -46,7 +47,7 @@ export function Dashboard({ tables }: Props) {
           )}
         </nav>
         <ErrorBoundary what="The list of runs">
-          <RunList />
+          <RunList onEnd={onNews} />
         </ErrorBoundary>
       </aside>
       <div className="content">{table !== undefined && <TablePanels key={table.name} table={table} />}</div>

@@ -14,8 +14,13 @@ const feeds: Record<FeedState, string> = {
 
 const SHOWN = 12
 
-export function RunList() {
-  const { error, feed, reload, runs } = useRuns()
+interface Props {
+  /** Called when a run ends: the tables may have changed. */
+  onEnd: () => void
+}
+
+export function RunList({ onEnd }: Props) {
+  const { error, feed, reload, runs } = useRuns(onEnd)
   return (
     <section className="card" aria-labelledby="runs-title">
       <h2 id="runs-title">
@@ -34,11 +39,12 @@ export function RunList() {
             const duration = formatDuration(run.startedAt, run.finishedAt)
             return (
               <li key={run.id}>
-                <span className="run-name">{run.pipeline}</span>
+                <span className="run-name" title={run.id}>
+                  {run.tables.length > 0 ? run.tables.join(', ') : 'All tables'}
+                </span>
                 <span className={`badge badge-${tone(run.status)}`}>{run.status}</span>
                 <span className="muted run-time">
-                  {run.startedAt !== null && formatTime(run.startedAt)}
-                  {duration !== null && ` · ${duration}`}
+                  {[formatTime(run.startedAt ?? run.queuedAt), duration, run.trigger].filter(Boolean).join(' · ')}
                 </span>
                 {run.detail !== null && <span className="muted run-detail">{run.detail}</span>}
               </li>

@@ -1,28 +1,34 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-import { useEffect, useState } from 'react'
+import { useEffect, useMemo, useRef, useState } from 'react'
 import type { ApiError } from '../api/problem'
 import { RunFeed, type FeedState } from '../api/runfeed'
-import type { Run } from '../api/types'
+import { isEnd, withEvents } from '../api/runs'
+import type { Run, RunEvent } from '../api/types'
 import { useServices, useSession } from '../context'
 import { useResource } from './useResource'
 
-const KEPT = 50
+const KEPT_EVENTS = 500
 
 /** The last runs: asked for once a connection, and kept up to date by the WebSocket in between. */
-export function useRuns(): { runs: Run[] | null; error: ApiError | null; feed: FeedState; reload: () => void } {
+export function useRuns(onEnd: () => void): { runs: Run[] | null; error: ApiError | null; feed: FeedState; reload: () => void } {
   const { client } = useServices()
   const signedIn = useSession() === 'signed-in'
   const [feed, setFeed] = useState<FeedState>('connecting')
-  const [news, setNews] = useState<ReadonlyMap<string, Run>>(new Map())
+  const [events, setEvents] = useState<RunEvent[]>([])
   const { data, error, reload } = useResource('runs', (signal) => client.runs(signal))
+  const latestOnEnd = useRef(onEnd)
+  useEffect(() => {
+    latestOnEnd.current = onEnd
+  })
 
   useEffect(() => {
     let first = true
     const listener = new RunFeed({
       url: () => client.socketUrl('/ws/runs'),
       protocols: () => client.socketProtocols(),
-      onRun: (run) => {
-        setNews((before) => new Map(before).set(run.id, run))
+      onEvent: (event) => {
+        setEvents((before) => [...before, event].slice(-KEPT_EVENTS))
+        if (isEnd(event)) latestOnEnd.current()
       },
       onState: setFeed,
       onOpen: () => {
@@ -36,16 +42,6 @@ export function useRuns(): { runs: Run[] | null; error: ApiError | null; feed: F
     }
   }, [client, reload, signedIn])
 
-  return { runs: data === null ? null : mergeRuns(data, news), error, feed, reload }
-}
-
-/** One list, newest first; what the WebSocket said about a run is newer than what the list said. */
-export function mergeRuns(runs: Run[], news: ReadonlyMap<string, Run>): Run[] {
-  const all = new Map(runs.map((run) => [run.id, run]))
-  for (const [id, run] of news) {
-    const known = all.get(id)
-    if (known?.finishedAt && !run.finishedAt) continue
-    all.set(id, { ...run, startedAt: run.startedAt ?? known?.startedAt ?? null })
-  }
-  return [...all.values()].sort((a, b) => (b.startedAt ?? '').localeCompare(a.startedAt ?? '')).slice(0, KEPT)
+  const runs = useMemo(() => (data === null ? null : withEvents(data, events)), [data, events])
+  return { runs, error, feed, reload }
 }

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the tests of several roles ask of a host, a container or a file."""
+
+from __future__ import annotations
+
+import json
+import re
+import typing as t
+
+if t.TYPE_CHECKING:
+    from testinfra.host import Host
+
+DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
+FETCH = """
+import http.client, json, ssl, sys
+address, port, path, ca, name, headers = json.loads(sys.argv[1])
+context = ssl.create_default_context(cafile=ca)
+connection = http.client.HTTPSConnection(address, port, timeout=10, context=context)
+connection.request("GET", path, headers=headers)
+answer = connection.getresponse()
+print(json.dumps([answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read().decode("utf-8", "replace")]))
+"""
+
+
+class Answer(t.NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+def name(host: Host) -> str:
+    """The host's name in the inventory."""
+    return str(host.backend.host)
+
+
+def listeners(host: Host, protocol: str = "tcp") -> set[tuple[str, int]]:
+    """Address and port of all listening sockets."""
+    out = host.check_output(f"ss --no-header --listening --numeric --{protocol}")
+    found = set()
+    for line in out.splitlines():
+        address, _colon, port = line.split()[3].rpartition(":")
+        found.add((address.partition("%")[0].strip("[]"), int(port)))
+    return found
+
+
+def containers(host: Host, tier: str) -> dict[str, dict[str, t.Any]]:
+    """docker inspect of the tier's running containers, by service."""
+    out = host.check_output(f"docker ps --quiet --filter label=novacorrente.tier={tier} | xargs --no-run-if-empty docker inspect")
+    return {c["Config"]["Labels"]["com.docker.compose.service"]: c for c in json.loads(out or "[]")}
+
+
+def container_faults(container: dict[str, t.Any], capabilities: t.Collection[str] = (), root: bool = False) -> list[str]:
+    """What a container of the platform does that it must not. Empty where all is as it should be."""
+    config, host_config = container["Config"], container["HostConfig"]
+    user = config["User"].partition(":")[0]
+    added = {item.removeprefix("CAP_") for item in host_config["CapAdd"] or []}
+    conditions = {
+        f"runs as user {config['User']!r}": root or (user.isdigit() and int(user) > 0),
+        "may write to its root file system": host_config["ReadonlyRootfs"],
+        f"drops only {host_config['CapDrop']}": host_config["CapDrop"] == ["ALL"],
+        f"has the capabilities {sorted(added)}": added <= set(capabilities),
+        "may gain privileges": any(item.startswith("no-new-privileges") and not item.endswith("false") for item in host_config["SecurityOpt"] or []),
+        "is privileged": not host_config["Privileged"],
+        "has no memory limit": host_config["Memory"] > 0,
+        "has no processor limit": host_config["NanoCpus"] > 0 or host_config["CpuQuota"] > 0,
+        "has no process limit": (host_config["PidsLimit"] or 0) > 0,
+        "has the Docker socket": not any("docker.sock" in mount["Source"] for mount in container["Mounts"]),
+        f"restarts {host_config['RestartPolicy']['Name']!r}": host_config["RestartPolicy"]["Name"] == "unless-stopped",
+        f"runs image {config['Image']!r} without digest": bool(DIGEST.search(config["Image"])),
+        f"is {container['State'].get('Health', {}).get('Status', 'without health check')}": container["State"].get("Health", {}).get("Status") == "healthy",
+        "has no release label": bool(config["Labels"].get("novacorrente.release")),
+    }
+    return [fault for fault, good in conditions.items() if not good]
+
+
+def get(host: Host, url: str, ca: str, headers: dict[str, str] | None = None) -> Answer:
+    """GET https://address:port/path as the host itself sees it, the certificate verified against the CA file on the host."""
+    match = re.fullmatch(r"https://([^/:]+)(?::(\d+))?(/.*)", url)
+    assert match, url
+    address, port, path = match.groups()
+    argument = json.dumps([address, int(port or 443), path, ca, address, headers or {}])
+    return Answer(*json.loads(host.check_output("python3 -c %s %s", FETCH, argument)))

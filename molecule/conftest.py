@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tests of what a converged host is like, by role. They change nothing and can be run against any inventory:
+
+pytest molecule/redis/tests --ansible-inventory inventories/prod
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+import typing as t
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "molecule"))
+# Ansible reads its configuration when it is imported.
+os.environ.setdefault("ANSIBLE_CONFIG", str(ROOT / "ansible.cfg"))
+os.environ.setdefault("ANSIBLE_VAULT_IDENTITY_LIST", f"platform@{ROOT}/tools/vault-password")
+
+import checks  # noqa: E402
+from ansible import constants  # noqa: E402
+from ansible.cli import CLI  # noqa: E402
+from ansible.inventory.manager import InventoryManager  # noqa: E402
+from ansible.parsing.dataloader import DataLoader  # noqa: E402
+from ansible.plugins.loader import init_plugin_loader  # noqa: E402
+from ansible.template import Templar  # noqa: E402
+from ansible.vars.manager import VariableManager  # noqa: E402
+from testinfra.utils.ansible_runner import AnsibleRunner  # noqa: E402
+
+if t.TYPE_CHECKING:
+    from testinfra.host import Host
+
+CONNECTION = (
+    "ansible_become",
+    "ansible_become_user",
+    "ansible_connection",
+    "ansible_host",
+    "ansible_port",
+    "ansible_private_key_file",
+    "ansible_ssh_common_args",
+    "ansible_ssh_extra_args",
+    "ansible_ssh_private_key_file",
+    "ansible_user",
+)
+
+
+class Inventory:
+    """The inventory as a role sees it: variables are rendered, with the roles' defaults below them."""
+
+    def __init__(self, source: str) -> None:
+        init_plugin_loader([str(ROOT / ".ansible" / "collections")])
+        self.loader = DataLoader()
+        self.loader.set_basedir(str(ROOT))
+        self.loader.set_vault_secrets(CLI.setup_vault_secrets(self.loader, vault_ids=constants.DEFAULT_VAULT_IDENTITY_LIST, auto_prompt=False))
+        self.manager = InventoryManager(loader=self.loader, sources=[source])
+        self.variable_manager = VariableManager(loader=self.loader, inventory=self.manager)
+        self.known: dict[tuple[str, str], dict[str, t.Any]] = {}
+
+    def variables(self, host: str, role: str = "platform") -> dict[str, t.Any]:
+        if (host, role) not in self.known:
+            values: dict[str, t.Any] = {}
+            for name in ("platform", role):
+                for part in ("defaults", "vars"):
+                    path = ROOT / "roles" / name / part / "main.yml"
+                    if path.exists():
+                        values.update(self.loader.load_from_file(str(path)) or {})
+            values.update(self.variable_manager.get_vars(host=self.manager.get_host(host)))
+            values["hostvars"] = {name: self.variable_manager.get_vars(host=self.manager.get_host(name)) for name in self.hosts()}
+            self.known[host, role] = values
+        return self.known[host, role]
+
+    def value(self, host: str, name: str, role: str = "platform") -> t.Any:
+        values = self.variables(host, role)
+        return Templar(loader=self.loader, variables=values).template(values[name])
+
+    def hosts(self) -> list[str]:
+        return [str(item.name) for item in self.manager.get_hosts()]
+
+    def connections(self) -> dict[str, t.Any]:
+        """What testinfra wants to know, in the form of `ansible-inventory --list`, with rendered values."""
+        result: dict[str, t.Any] = {name: {"hosts": hosts} for name, hosts in self.manager.get_groups_dict().items()}
+        result["_meta"] = {
+            "hostvars": {host: {name: self.value(host, name) for name in CONNECTION if name in self.variables(host)} for host in self.hosts()}
+        }
+        return result
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    source = os.path.abspath(config.option.ansible_inventory or ROOT / "inventories" / "lab")
+    config.option.ansible_inventory = source
+    inventory = Inventory(source)
+    config.stash[INVENTORY] = inventory
+    AnsibleRunner.get_runner(source).inventory = inventory.connections()
+
+
+INVENTORY = pytest.StashKey[Inventory]()
+
+
+@pytest.fixture(scope="session")
+def inventory(pytestconfig: pytest.Config) -> Inventory:
+    return pytestconfig.stash[INVENTORY]
+
+
+@pytest.fixture(scope="module")
+def role(request: pytest.FixtureRequest) -> str:
+    """The role under test: the name of its scenario."""
+    return request.path.parent.parent.name
+
+
+@pytest.fixture(scope="module")
+def value(host: Host, inventory: Inventory, role: str) -> t.Callable[[str], t.Any]:
+    """A variable of the host, as the role under test sees it."""
+    return lambda name: inventory.value(checks.name(host), name, role)
+
+
+@pytest.fixture(scope="module")
+def containers(host: Host, role: str) -> dict[str, dict[str, t.Any]]:
+    """The running containers of the tier under test, by service."""
+    return checks.containers(host, role)
