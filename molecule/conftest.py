@@ -80,11 +80,13 @@ class Inventory:
 
     def connections(self) -> dict[str, t.Any]:
         """What testinfra wants to know, in the form of `ansible-inventory --list`, with rendered values."""
-        result: dict[str, t.Any] = {name: {"hosts": hosts} for name, hosts in self.manager.get_groups_dict().items()}
-        result["_meta"] = {
-            "hostvars": {host: {name: self.value(host, name) for name in CONNECTION if name in self.variables(host)} for host in self.hosts()}
-        }
-        return result
+        folder = os.path.expanduser("~/.ansible/cp")
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        hostvars = {host: {name: self.value(host, name) for name in CONNECTION if name in self.variables(host)} for host in self.hosts()}
+        for values in hostvars.values():
+            # One connection a host for all tests; testinfra sets no path where ansible.cfg already asks for a control master.
+            values["ansible_ssh_extra_args"] = f"{values.get('ansible_ssh_extra_args', '')} -o ControlPath={folder}/%%C".strip()
+        return {"_meta": {"hostvars": hostvars}, **{name: {"hosts": hosts} for name, hosts in self.manager.get_groups_dict().items()}}
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import typing as t
 
@@ -22,6 +23,10 @@ def mode_of(path: str) -> str:
     if path.startswith("release/secrets/") or "/private/" in path or path.endswith(".key"):
         return "0400"
     return "0555" if path.endswith(".sh") else "0444"
+
+
+def mode_below(top: str, path: str) -> str:
+    return mode_of(f"{top}/{path}")
 
 
 def compose_services(files: t.Iterable[TreeFile]) -> list[str]:
@@ -51,7 +56,7 @@ class ActionModule(ActionBase):
             files = [
                 TreeFile(f"{top}/{item.path}", item.content, item.mode, item.secret)
                 for top in ("release", "live")
-                for item in render_tree(self, os.path.join(templates, top), task_vars, lambda path, top=top: mode_of(f"{top}/{path}"))
+                for item in render_tree(self, os.path.join(templates, top), task_vars, functools.partial(mode_below, top))
             ]
             extra = [{**item, "path": f"release/{item['path']}"} for item in args.pop("extra_files", None) or []]
             files += read_extra(extra, mode_of)

@@ -257,7 +257,8 @@ class Files:
         for command in commands:
             code, out, err = self.module.run_command(command)
             if code != 0:
-                raise TreeError(f"{' '.join(command)} failed with exit code {code} after its files changed: {(err or out).strip()} It is repeated by the next run.")
+                reason = (err or out).strip()
+                raise TreeError(f"{' '.join(command)} failed with exit code {code} after its files changed: {reason} It is repeated by the next run.")
             left.remove(command)
             if left:
                 self.remember(left)

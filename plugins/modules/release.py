@@ -550,7 +550,8 @@ class Release:
 
 
 def _below(item: TreeFile, prefix: str) -> TreeFile:
-    return TreeFile(item.path[len(prefix) :], item.content, item.mode, item.secret)
+    start = len(prefix)
+    return TreeFile(item.path[start:], item.content, item.mode, item.secret)
 
 
 def _mode(path: str) -> str:

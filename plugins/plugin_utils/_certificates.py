@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, Nova Corrente platform team
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Judge certificates: is this one still what is wanted, and if not, why.
+"""Judge leaf certificates, is this one still what is wanted and if not why, and issue them.
 
 Private to this collection.
 """
@@ -16,7 +16,11 @@ import typing as t
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+CaKey = t.Union[ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey]
 
 USAGES = {"serverAuth": ExtendedKeyUsageOID.SERVER_AUTH, "clientAuth": ExtendedKeyUsageOID.CLIENT_AUTH}
 
@@ -81,7 +85,7 @@ def issued_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
     return True
 
 
-def reason_to_issue(pem: bytes | None, wanted: Wanted, ca: x509.Certificate | None, renew_days: float, now: datetime.datetime) -> str:
+def reason_to_issue(pem: bytes | None, wanted: Wanted, ca: x509.Certificate, renew_days: float, now: datetime.datetime) -> str:
     """Why a leaf must be issued (anew); empty where the present one will do.
 
     ``pem`` is the content of the leaf's file: certificate and encrypted key. They share one file, written at once, so a
@@ -95,7 +99,7 @@ def reason_to_issue(pem: bytes | None, wanted: Wanted, ca: x509.Certificate | No
         certificate = load_first(pem, "the file")
     except CertificateError as exc:
         return str(exc)
-    if ca is not None and not issued_by(certificate, ca):
+    if not issued_by(certificate, ca):
         return "it was issued by another CA"
     found = stated(certificate)
     for what in ("names", "addresses", "usages"):
@@ -112,3 +116,73 @@ def lifetime_days(identity: str, days: int, spread: int) -> int:
     if spread <= 0:
         return days
     return days - int.from_bytes(hashlib.sha256(identity.encode()).digest()[:4], "big") % (spread + 1)
+
+
+def load_ca_key(pem: bytes, passphrase: str, ca: x509.Certificate) -> CaKey:
+    """The CA's private key, which must be the one of the CA's certificate."""
+    try:
+        key = serialization.load_pem_private_key(pem, passphrase.encode())
+    except (ValueError, TypeError) as exc:
+        # The library's own message is left out: it may quote what it was given.
+        raise CertificateError("the CA's key cannot be read with the passphrase given (platform_ca_passphrase).") from exc
+    if not isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey)):
+        raise CertificateError("the CA's key is neither an EC nor an RSA key.")
+    if key.public_key() != ca.public_key():
+        raise CertificateError("the CA's key and the CA's certificate do not belong together.")
+    return key
+
+
+def issue(common_name: str, wanted: Wanted, ca: x509.Certificate, ca_key: CaKey, days: int, passphrase: str, now: datetime.datetime) -> bytes:
+    """A leaf certificate and its encrypted key, as the PEM text that their common file holds."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    ca_identifier = ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    names: list[x509.GeneralName] = [x509.DNSName(name) for name in sorted(wanted.names)]
+    names += [x509.IPAddress(ipaddress.ip_address(address)) for address in sorted(wanted.addresses)]
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])]))
+        .issuer_name(ca.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        # An hour back, for hosts whose clocks are behind.
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(min(now + datetime.timedelta(days=days), ca.not_valid_after_utc))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([USAGES[word] for word in sorted(wanted.usages)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_identifier), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    encryption = serialization.BestAvailableEncryption(passphrase.encode())
+    return certificate.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
+    )
+
+
+def _key_usage() -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_encipherment=True,
+        content_commitment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def describe(pem: bytes | None) -> str:
+    """A certificate in a few lines, for a diff."""
+    if pem is None:
+        return ""
+    try:
+        certificate = load_first(pem, "the file")
+    except CertificateError as exc:
+        return f"{exc}\n"
+    found = stated(certificate)
+    rows = [f"{what}: {', '.join(sorted(getattr(found, what)))}" for what in ("names", "addresses", "usages")]
+    return "\n".join([*rows, f"issuer: {certificate.issuer.rfc4514_string()}", f"ends: {certificate.not_valid_after_utc:%Y-%m-%d}"]) + "\n"

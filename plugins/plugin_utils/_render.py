@@ -31,12 +31,12 @@ def role_path(action: ActionBase) -> str:
     role = action._task._role
     if role is None:
         raise AnsibleActionFail(f"{action._task.action} renders the templates of a role and can only be used inside one.")
-    return to_text(role._role_path)
+    return str(to_text(role._role_path))
 
 
 def list_tree(base: str) -> list[str]:
     """Paths of all files under a directory, relative to it, sorted. Empty where the directory does not exist."""
-    found = []
+    found: list[str] = []
     for folder, _dirs, names in os.walk(base):
         found.extend(os.path.relpath(os.path.join(folder, name), base) for name in names)
     return sorted(found)
@@ -102,4 +102,4 @@ def _render(action: ActionBase, templar: t.Any, full: str) -> bytes:
         rendered = templar.template(text, escape_backslashes=False, overrides={"trim_blocks": True})
     except Exception as exc:
         raise AnsibleActionFail(f"Cannot render {full}: {exc}") from exc
-    return to_bytes("" if rendered is None else rendered, nonstring="simplerepr")
+    return bytes(to_bytes("" if rendered is None else rendered, nonstring="simplerepr"))

@@ -324,7 +324,7 @@ def check_value(findings: Findings, host: str, name: str, value: t.Any, spec: t.
         else:
             message = f"{name}: {error.msg.rstrip('.')}."
         findings.add(code, message, host, **fields)
-    return value if result.errors else result.validated_parameters[name]
+    return value if result.error_messages else result.validated_parameters[name]
 
 
 def check_role_variables(
@@ -838,34 +838,36 @@ def check_minio(findings: Findings, name: str, tier: Tier, members: t.Sequence[s
         )
         return
     arithmetic = f"EC:{plan.parity} over sets of {plan.size} drives"
-    for host in members:
-        left = plan.left_without([host])
-        if left < plan.write_quorum:
-            findings.add(
-                "MINIO_HOST_LOSS",
-                f"Without {host} an erasure set keeps {left} of {plan.size} drives; writes need {plan.write_quorum} ({arithmetic}).",
-                host,
-                variable="group minio",
-                value=f"{len(members)} nodes x {drives} drives",
-                accepted="nodes and parity with which writes go on without any one host, for example 4 nodes x 2 drives",
-                mend="Add hosts to the group minio so that a host holds a smaller part of each set.",
-            )
+    left = {host: plan.left_without([host]) for host in members}
+    fatal = [host for host in members if left[host] < plan.write_quorum]
+    if fatal:
+        findings.add(
+            "MINIO_HOST_LOSS",
+            f"Without {'any one of ' if len(fatal) > 1 else ''}{listing(fatal)} an erasure set keeps {min(left.values())} of {plan.size} drives; "
+            f"writes need {plan.write_quorum} ({arithmetic}).",
+            fatal,
+            variable="group minio",
+            value=f"{len(members)} nodes x {drives} drives",
+            accepted="nodes and parity with which writes go on without any one host, for example 4 nodes x 2 drives",
+            mend="Add hosts to the group minio so that a host holds a smaller part of each set, or raise minio_parity where it is set.",
+        )
+        return
     if not _several_zones(hosts):
         return
     for zone, names in sorted(zones_of(hosts, members).items()):
-        left = plan.left_without(names)
-        if left < plan.write_quorum:
-            lost = plan.size - left
-            reads = "reads go on" if left >= plan.data else f"reads need {plan.data}"
+        kept = plan.left_without(names)
+        if kept < plan.write_quorum:
+            lost = plan.size - kept
+            reads = "reads go on" if kept >= plan.data else f"reads need {plan.data}"
             of = f"{lost} of {plan.size} drives" + ("" if total == plan.size else " of an erasure set")
             findings.add(
                 "MINIO_ZONE_LOSS",
                 f"MinIO does not survive the loss of zone {zone} for writes: it holds {listing(names)}, {of}; "
-                f"{left} are left, writes need {plan.write_quorum}, {reads} ({arithmetic}).",
+                f"{kept} are left, writes need {plan.write_quorum}, {reads} ({arithmetic}).",
                 members,
                 variable="platform_zone",
                 value=show(zone),
-                accepted=f"at most {plan.size - plan.write_quorum} drives of an erasure set in one zone",
+                accepted=f"at most {quantity(plan.size - plan.write_quorum, 'drive')} of an erasure set in one zone",
                 mend=f"Spread the nodes evenly over three zones (for example 6 nodes x 2 drives), or move nodes out of zone {zone}.",
             )
 
@@ -1384,7 +1386,7 @@ def unreachable(findings: Findings, host: str, values: Values, text: str) -> Non
 
 def check_preflight_result(findings: Findings, host: str, values: Values, result: t.Any) -> None:
     """Take over what a host said, or say why it said nothing."""
-    if not isinstance(result, t.Mapping) or result.get("skipped"):
+    if not isinstance(result, t.Mapping) or not result or result.get("skipped"):
         return
     if result.get("unreachable"):
         unreachable(findings, host, values, str(result.get("msg", "")))

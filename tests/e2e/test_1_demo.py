@@ -50,24 +50,33 @@ def test_the_gold_table_is_there(table):
     assert rows(table)
 
 
+# What the pipeline must have made of the source file, written down independently of its configuration.
+SOURCE = "SELECT strptime(date, '%Y/%m/%d')::DATE AS day, precipitation, temp_max, temp_min, wind, weather FROM read_csv('{path}', types={{'date': 'VARCHAR'}})"
+
+
+def source_rows(query: str) -> list[tuple[object, ...]]:
+    source = SOURCE.format(path=SOURCES / "seattle-weather.csv")
+    return duckdb.sql(f"WITH source AS ({source}) {query}").fetchall()
+
+
 def test_the_weather_table_equals_what_duckdb_reads_from_the_source_file():
-    source = next(SOURCES.glob("*weather*.csv"))
-    expected = duckdb.sql(f"SELECT CAST(date AS DATE)::VARCHAR AS date, temp_max, temp_min, precipitation, wind, weather FROM read_csv('{source}') ORDER BY date").fetchall()
+    expected = source_rows("SELECT day::VARCHAR, precipitation, temp_max, temp_min, wind, weather FROM source ORDER BY day")
     served = rows("weather", "limit=1000&order_by=date")
-    found = [(str(r["date"])[:10], r["temp_max"], r["temp_min"], r["precipitation"], r["wind"], r["weather"]) for r in served]
+    found = [(r["date"], r["precipitation_mm"], r["temp_max_c"], r["temp_min_c"], r["wind_ms"], r["weather"]) for r in served]
     assert len(found) == len(expected) > 1000
     assert found == expected
 
 
 def test_the_monthly_table_equals_an_aggregate_of_the_source_file():
-    source = next(SOURCES.glob("*weather*.csv"))
-    expected = dict(
-        duckdb.sql(f"SELECT strftime(CAST(date AS DATE), '%Y-%m') AS month, sum(precipitation) FROM read_csv('{source}') GROUP BY 1").fetchall()
-    )
-    served = rows("weather_monthly")
-    month = next(name for name in served[0] if "month" in name)
-    rain = next(name for name in served[0] if "precipitation" in name)
-    assert {str(r[month])[:7]: pytest.approx(r[rain], abs=0.05) for r in served} == expected
+    expected = dict(source_rows("SELECT date_trunc('month', day)::DATE::VARCHAR, round(sum(precipitation), 1) FROM source GROUP BY 1"))
+    assert {r["month"]: pytest.approx(r["precipitation_mm"], abs=0.051) for r in rows("weather_monthly")} == expected
+
+
+def test_filters_and_order_equal_what_duckdb_says():
+    expected = source_rows("SELECT day::VARCHAR, temp_max FROM source WHERE weather = 'snow' ORDER BY temp_max DESC, day LIMIT 5")
+    code, _headers, body = support.fetch("/api/v1/tables/weather?filter=weather:eq:snow&order_by=-temp_max_c,date&columns=date,temp_max_c&limit=5")
+    assert code == 200, body
+    assert [(r["date"], r["temp_max_c"]) for r in json.loads(body)["rows"]] == expected
 
 
 def test_a_login_gives_a_token_that_opens_what_is_closed_to_others():

@@ -2,7 +2,7 @@
 import { createContext, use, useSyncExternalStore } from 'react'
 import { ApiClient } from './api/client'
 import { HealthStore, type Health } from './api/health'
-import { SessionStore, type SessionState } from './api/session'
+import { SessionStore } from './api/session'
 
 export interface Services {
   client: ApiClient
@@ -29,7 +29,7 @@ export function useHealth(): Health {
   return useSyncExternalStore(health.subscribe, health.current)
 }
 
-export function useSession(): SessionState {
+export function useSignedIn(): boolean {
   const { session } = useServices()
-  return useSyncExternalStore(session.subscribe, session.state)
+  return useSyncExternalStore(session.subscribe, session.signedIn)
 }

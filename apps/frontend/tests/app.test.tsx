@@ -22,6 +22,10 @@ const tables = [
   { name: 'weather_monthly', columns, rows: months.length },
 ]
 
+function signedIn(token = 't0'): void {
+  sessionStorage.setItem('novacorrente.session', JSON.stringify({ token, expiresAt: Date.now() + 60_000 }))
+}
+
 function page(url: URL): Response {
   const limit = Number(url.searchParams.get('limit'))
   const offset = Number(url.searchParams.get('offset'))
@@ -41,6 +45,7 @@ beforeEach(() => {
 
 describe('the dashboard', () => {
   it('shows the default table as a chart and as rows, the state of the API and the runs', async () => {
+    signedIn()
     const fetch = fakeFetch(routes)
     render(withServices(<App />))
     const chart = await screen.findByTestId('chart')
@@ -83,6 +88,25 @@ describe('the dashboard', () => {
     expect(asked).toContain('/api/v1/tables/weather_monthly?limit=20&offset=0&order_by=precipitation')
     expect(asked).toContain('/api/v1/tables/weather_monthly?limit=20&offset=0&order_by=-precipitation')
     expect(asked).toContain('/api/v1/tables/weather_monthly?limit=20&offset=0&filter=month:eq:2012-06-01')
+  })
+
+  it('asks for nothing that needs an account before there is one', async () => {
+    const user = userEvent.setup()
+    const fetch = fakeFetch(routes)
+    render(withServices(<App />))
+    await screen.findByTestId('chart')
+    expect(FakeSocket.all).toHaveLength(0)
+    expect(fetch.mock.calls.some(([url]) => String(url).includes('/runs'))).toBe(false)
+    await user.click(within(screen.getByRole('region', { name: 'Pipeline runs' })).getByRole('button', { name: 'Sign in' }))
+    expect(screen.getByRole('form', { name: 'Sign in' })).toBeTruthy()
+    await user.click(screen.getByRole('button', { name: 'Back' }))
+    expect(await screen.findByTestId('chart')).toBeTruthy()
+  })
+
+  it('offers to sign in when no table is open to everyone', async () => {
+    fakeFetch({ 'GET /api/v1/tables': () => json({ tables: [] }) })
+    render(withServices(<App />))
+    expect((await screen.findByRole('form', { name: 'Sign in' })).textContent).toContain('no table that is open to everyone')
   })
 
   it('says that a table is empty', async () => {
@@ -139,7 +163,7 @@ describe('signing in', () => {
     await user.type(screen.getByLabelText('User name'), 'ana')
     await user.type(screen.getByLabelText('Password'), 'wrong')
     await user.click(screen.getByRole('button', { name: 'Sign in' }))
-    expect((await screen.findByRole('alert')).textContent).toContain('User name or password is not right')
+    expect((await screen.findByRole('alert')).textContent).toContain('Try another.')
 
     await user.clear(screen.getByLabelText('Password'))
     await user.type(screen.getByLabelText('Password'), 'right{Enter}')
@@ -154,7 +178,7 @@ describe('signing in', () => {
   })
 
   it('asks again when a token is no longer taken', async () => {
-    sessionStorage.setItem('novacorrente.session', JSON.stringify({ token: 'old', expiresAt: Date.now() + 60_000 }))
+    signedIn('old')
     fakeFetch(guarded('new'))
     render(withServices(<App />))
     expect(await screen.findByRole('heading', { name: 'Sign in' })).toBeTruthy()

@@ -38,13 +38,14 @@ describe('tablePath', () => {
       filters: [
         { column: 'place', operator: 'eq', value: 'São & Paulo' },
         { column: 'rain', operator: 'ge', value: '1.5' },
+        { column: 'sky', operator: 'contains', value: 'sun' },
       ],
     })
     expect(path.startsWith('/api/v1/tables/a%2Fb?')).toBe(true)
     const query = new URL(path, 'https://platform.test').searchParams
     expect(query.get('order_by')).toBe('-month')
     expect(query.get('columns')).toBe('month,rain')
-    expect(query.getAll('filter')).toEqual(['place:eq:São & Paulo', 'rain:ge:1.5'])
+    expect(query.getAll('filter')).toEqual(['place:eq:São & Paulo', 'rain:ge:1.5', 'sky:like:%sun%'])
   })
 })
 
@@ -60,7 +61,7 @@ describe('ApiClient', () => {
   it('reads a problem with its request id and field errors', async () => {
     const answer = problem(
       422,
-      { title: 'Unprocessable', detail: 'A filter is wrong.', errors: [{ loc: ['query', 'filter'], msg: 'unknown column' }] },
+      { title: 'Unprocessable', detail: 'A filter is wrong.', errors: [{ where: 'query.filter', message: 'unknown column' }] },
       { 'x-request-id': 'r-17', 'retry-after': '3' },
     )
     const error = await failure(clientThatGets(answer).client.tables())
@@ -74,13 +75,34 @@ describe('ApiClient', () => {
     const answer = new Response('<h1>Bad gateway</h1>', { status: 502, headers: { 'content-type': 'text/html' } })
     const error = await failure(clientThatGets(answer).client.tables())
     expect(error.problem).toMatchObject({ status: 502, title: 'The API gave no usable answer', type: 'about:blank' })
-    expect(error.requestId).toBeNull()
+    expect(error.requestId).toMatch(/^[0-9a-f-]{36}$/)
   })
 
   it('makes a problem of no answer, of an answer that is not JSON and of one of another shape', async () => {
     expect((await failure(clientThatGets(new TypeError('failed')).client.tables())).status).toBe(0)
     expect((await failure(clientThatGets(new Response('<html>')).client.tables())).message).toBe('The answer is not JSON.')
     expect((await failure(clientThatGets(json({})).client.tables())).message).toBe('The answer holds no list of tables.')
+  })
+
+  it('gives every request an id, for those without an answer too', async () => {
+    const { client, fetch } = clientThatGets(new TypeError('failed'))
+    const error = await failure(client.tables())
+    expect(new Headers(fetch.mock.calls[0]?.[1]?.headers).get('x-request-id')).toBe(error.requestId)
+    expect(client.lastRequestId).toBe(error.requestId)
+  })
+
+  it('puts many rows together from pages', async () => {
+    const asked: string[] = []
+    const client = new ApiClient({
+      fetch: (input) => {
+        const query = new URL(String(input), 'https://platform.test').searchParams
+        asked.push(`${query.get('offset')}+${query.get('limit')}`)
+        return Promise.resolve(json({ columns: [], rows: [{ at: Number(query.get('offset')) }], total: 9_000 }))
+      },
+    })
+    const page = await client.manyRows('t', {}, 2_500)
+    expect(asked).toEqual(['0+1000', '1000+1000', '2000+500'])
+    expect(page).toMatchObject({ total: 9_000, rows: [{ at: 0 }, { at: 1_000 }, { at: 2_000 }] })
   })
 
   it('keeps a cancelled request apart from a failure', async () => {
@@ -98,7 +120,7 @@ describe('ApiClient', () => {
 })
 
 describe('the state of the API', () => {
-  const exchange: Exchange = { status: 200, milliseconds: 12, version: null, requestId: null }
+  const exchange: Exchange = { status: 200, milliseconds: 12, version: null }
 
   it.each([
     [{}, 'ok'],
@@ -108,6 +130,7 @@ describe('the state of the API', () => {
     [{ status: 429 }, 'degraded'],
     [{ status: 500 }, 'degraded'],
     [{ status: 503 }, 'offline'],
+    [{ status: 503, version: '1.4.0' }, 'degraded'],
     [{ status: 0 }, 'offline'],
   ])('%j is %s', (change, state) => {
     expect(judge({ ...exchange, ...change }).state).toBe(state)

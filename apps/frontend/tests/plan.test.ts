@@ -56,6 +56,20 @@ describe('planChart', () => {
     expect(planChart(weather, rows, { measures: ['wind', 'precipitation'] })?.measures).toEqual(['wind', 'precipitation'])
   })
 
+  it('draws measured values of one unit before counts', () => {
+    const columns = [
+      ['month', 'DATE'],
+      ['days', 'BIGINT'],
+      ['precipitation_mm', 'DOUBLE'],
+      ['temp_max_c', 'DOUBLE'],
+      ['temp_min_c', 'DOUBLE'],
+      ['temp_mean_c', 'DOUBLE'],
+      ['wind_mean_ms', 'DOUBLE'],
+      ['rain_days', 'BIGINT'],
+    ].map(([name = '', type = '']) => ({ name, type }))
+    expect(planChart(columns, [])?.measures).toEqual(['temp_max_c', 'temp_min_c', 'temp_mean_c'])
+  })
+
   it('prefers a typed time over one known by its name only', () => {
     const columns = [{ name: 'year', type: 'INTEGER' }, { name: 'sampled', type: 'TIMESTAMP' }, { name: 'v', type: 'REAL' }]
     expect(planChart(columns, [])?.x).toBe('sampled')

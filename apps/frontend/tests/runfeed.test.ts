@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { RunFeed, type FeedState } from '../src/api/runfeed'
-import { isEnd, withEvents } from '../src/api/runs'
+import { changesTables, withEvents } from '../src/api/runs'
 import type { Run, RunEvent } from '../src/api/types'
 import { FakeSocket } from './fakes'
 
@@ -78,6 +78,29 @@ describe('RunFeed', () => {
     expect(FakeSocket.all).toHaveLength(2)
   })
 
+  it('waits as long as the server asks for before it comes back', () => {
+    FakeSocket.last.onopen?.()
+    FakeSocket.last.say({ type: 'reconnect', after_ms: 700 })
+    vi.advanceTimersByTime(699)
+    expect(FakeSocket.all).toHaveLength(1)
+    vi.advanceTimersByTime(1)
+    expect(FakeSocket.all).toHaveLength(2)
+  })
+
+  it('leaves a connection that has gone silent', () => {
+    const first = FakeSocket.last
+    first.onopen?.()
+    for (let count = 0; count < 10; count += 1) {
+      vi.advanceTimersByTime(25_000)
+      first.say({ type: 'ping' })
+    }
+    expect(FakeSocket.all).toHaveLength(1)
+    vi.advanceTimersByTime(80_000)
+    expect(first.closed).toBe(true)
+    vi.advanceTimersByTime(1_000)
+    expect(FakeSocket.all).toHaveLength(2)
+  })
+
   it('does not storm a server that says reconnect each time', () => {
     FakeSocket.last.onopen?.()
     for (let count = 0; count < 5; count += 1) {
@@ -136,7 +159,8 @@ describe('withEvents', () => {
     })
     const end = event('failed', 4, { message: 'one table failed' })
     expect(withEvents([run], [failing, end])[0]).toMatchObject({ status: 'failed', finishedAt: end.at, detail: 'one table failed' })
-    expect([isEnd(failing), isEnd(end), isEnd(event('started', 1))]).toEqual([false, true, false])
+    const published = event('published', 3, { table: 'weather_monthly', step: 'load_to_gold' })
+    expect([failing, end, event('started', 1), published].map(changesTables)).toEqual([false, true, false, true])
   })
 
   it('does not go back when the list is newer than an announcement', () => {

@@ -16,7 +16,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from rq.exceptions import DuplicateJobError
 
-from . import alerts, config, events, health, jobs
+from . import alerts, events, health, jobs
 from .redis_client import connect
 from .settings import Settings
 
@@ -84,7 +84,6 @@ class Scheduler:
 
 
 def run(settings: Settings) -> int:
-    config.load(settings.config)
     health.remove(settings.health_file)
     scheduler = Scheduler(settings, connect(settings.redis))
     for number in (signal.SIGTERM, signal.SIGINT):

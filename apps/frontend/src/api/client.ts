@@ -9,7 +9,6 @@ export interface Exchange {
   status: number
   milliseconds: number
   version: string | null
-  requestId: string | null
 }
 
 export interface ClientOptions {
@@ -22,6 +21,8 @@ export interface ClientOptions {
 }
 
 const TIMEOUT = 15_000
+/** The most rows that the API gives in one answer. */
+const PAGE_LIMIT = 1_000
 
 export class ApiClient {
   private readonly baseUrl: string
@@ -29,7 +30,7 @@ export class ApiClient {
   private readonly timeout: number
   private readonly fetch: typeof fetch
   private readonly listeners = new Set<(exchange: Exchange) => void>()
-  /** The id of the last request that was answered, for a report to the operators. */
+  /** The id of the last request, for a report to the operators. */
   lastRequestId: string | null = null
 
   constructor(options: ClientOptions = {}) {
@@ -52,6 +53,17 @@ export class ApiClient {
 
   async rows(table: string, query: TableQuery, signal?: AbortSignal): Promise<TablePage> {
     return parsePage(await this.request(tablePath(table, query), { signal }))
+  }
+
+  /** The first rows of a table, more than the API gives in one answer. */
+  async manyRows(table: string, query: Omit<TableQuery, 'limit' | 'offset'>, most: number, signal?: AbortSignal): Promise<TablePage> {
+    const first = await this.rows(table, { ...query, limit: Math.min(PAGE_LIMIT, most), offset: 0 }, signal)
+    const offsets: number[] = []
+    for (let offset = PAGE_LIMIT; offset < Math.min(first.total, most); offset += PAGE_LIMIT) offsets.push(offset)
+    const rest = await Promise.all(
+      offsets.map((offset) => this.rows(table, { ...query, limit: Math.min(PAGE_LIMIT, most - offset), offset }, signal)),
+    )
+    return { ...first, rows: [first, ...rest].flatMap(({ rows }) => rows) }
   }
 
   async runs(signal?: AbortSignal): Promise<Run[]> {
@@ -89,6 +101,8 @@ export class ApiClient {
     const headers = new Headers({ Accept: 'application/json, application/problem+json' })
     const token = anonymous ? null : this.token()
     if (token !== null) headers.set('Authorization', `Bearer ${token}`)
+    const sentId = newRequestId()
+    if (sentId !== null) headers.set('X-Request-ID', sentId)
     const started = performance.now()
     const deadline = AbortSignal.timeout(this.timeout)
     const signal = cancelled ? AbortSignal.any([cancelled, deadline]) : deadline
@@ -98,22 +112,22 @@ export class ApiClient {
       response = await this.fetch(`${this.baseUrl}${path}`, { ...rest, headers, signal, cache: 'no-cache' })
     } catch (error) {
       if (cancelled?.aborted) throw error
-      this.tell({ status: 0, milliseconds: performance.now() - started, version: null, requestId: null })
+      this.tell({ status: 0, milliseconds: performance.now() - started, version: null })
       const detail = deadline.aborted
         ? `No answer came within ${Math.round(this.timeout / 1000)} seconds.`
         : 'No connection could be made. Check the network; the page tries again by itself.'
-      throw new ApiError({ type: 'about:blank', title: titleOf(0), status: 0, detail })
+      this.lastRequestId = sentId
+      throw new ApiError({ type: 'about:blank', title: titleOf(0), status: 0, detail }, sentId)
     }
 
-    const requestId = response.headers.get('x-request-id')
-    this.lastRequestId = requestId ?? this.lastRequestId
+    const requestId = response.headers.get('x-request-id') ?? sentId
+    this.lastRequestId = requestId
     this.tell({
       status: response.status,
       milliseconds: performance.now() - started,
       version: response.headers.get('x-platform-version'),
-      requestId,
     })
-    if (!response.ok) throw await errorFrom(response)
+    if (!response.ok) throw await errorFrom(response, requestId)
     try {
       return await response.json()
     } catch (error) {
@@ -132,8 +146,15 @@ export function tablePath(table: string, query: TableQuery): string {
   const parameters = new URLSearchParams({ limit: String(query.limit), offset: String(query.offset) })
   if (query.orderBy) parameters.set('order_by', `${query.descending ? '-' : ''}${query.orderBy}`)
   if (query.columns && query.columns.length > 0) parameters.set('columns', query.columns.join(','))
-  for (const { column, operator, value } of query.filters ?? []) parameters.append('filter', `${column}:${operator}:${value}`)
+  for (const { column, operator, value } of query.filters ?? []) {
+    parameters.append('filter', operator === 'contains' ? `${column}:like:%${value}%` : `${column}:${operator}:${value}`)
+  }
   return `/api/v1/tables/${encodeURIComponent(table)}?${parameters}`
+}
+
+/** A request without an answer has an id too; browsers make one in secure contexts only. */
+function newRequestId(): string | null {
+  return typeof crypto.randomUUID === 'function' ? crypto.randomUUID() : null
 }
 
 export function unusable(detail: string, requestId: string | null = null): ApiError {

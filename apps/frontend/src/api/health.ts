@@ -7,7 +7,7 @@ export interface Health {
   state: ApiState
   reason: string
   version: string | null
-  /** Goes up each time the API answers again after an outage: what failed meanwhile is worth asking again. */
+  /** Goes up each time the API is well again after a failure: what failed meanwhile is worth asking again. */
   recoveries: number
 }
 
@@ -15,10 +15,10 @@ export interface Health {
 export const SLOW = 2_000
 
 export function judge(exchange: Exchange): { state: ApiState; reason: string } {
-  const { status, milliseconds } = exchange
+  const { status, milliseconds, version } = exchange
   if (status === 0) return { state: 'offline', reason: 'no answer' }
-  // The edge answers with these when no member of the API takes the request.
-  if (status === 502 || status === 503 || status === 504) return { state: 'offline', reason: `status ${status}` }
+  // Without the API's own header it is the edge that answers: no member of the API took the request.
+  if (version === null && (status === 502 || status === 503 || status === 504)) return { state: 'offline', reason: `status ${status}` }
   if (status >= 500 || status === 429) return { state: 'degraded', reason: `status ${status}` }
   if (milliseconds > SLOW) return { state: 'degraded', reason: `answered in ${(milliseconds / 1000).toFixed(1)} s` }
   return { state: 'ok', reason: `answered in ${Math.round(milliseconds)} ms` }
@@ -32,7 +32,7 @@ export class HealthStore {
   constructor(client: ApiClient) {
     client.observe((exchange) => {
       const { state, reason } = judge(exchange)
-      const back = this.health.state === 'offline' && state !== 'offline'
+      const back = state === 'ok' && (this.health.state === 'offline' || this.health.state === 'degraded')
       this.health = {
         state,
         reason,

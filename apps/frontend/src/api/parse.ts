@@ -11,7 +11,8 @@ export function parseTables(body: unknown): Table[] {
       name: item.name,
       columns: parseColumns(item.columns),
       rows: typeof item.rows === 'number' ? item.rows : null,
-      updatedAt: typeof item.updated_at === 'string' ? item.updated_at : null,
+      builtAt: text(item.built_at),
+      version: text(item.etag),
     }
   })
 }
@@ -45,8 +46,17 @@ function parseRun(value: unknown): Run | null {
     queuedAt: text(value.queued_at),
     startedAt: text(value.started_at),
     finishedAt: text(value.finished_at),
-    detail: text(value.error),
+    detail: text(value.error) ?? (value.status === 'running' ? lastStep(value.steps) : null),
   }
+}
+
+function lastStep(steps: unknown): string | null {
+  const step: unknown = Array.isArray(steps) ? steps.at(-1) : null
+  return isRecord(step) ? stepText(text(step.table), text(step.step), text(step.status), text(step.message)) : null
+}
+
+export function stepText(table: string | null, step: string | null, status: string | null, message: string | null): string {
+  return `${table ?? 'all tables'}: ${step ?? 'step'} ${status ?? ''}${message === null ? '' : ` – ${message}`}`
 }
 
 export function parseEvent(value: unknown): RunEvent | null {

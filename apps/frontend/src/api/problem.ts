@@ -53,7 +53,7 @@ export function titleOf(status: number): string {
 }
 
 /** Read the problem out of an error answer; a proxy's HTML page or an empty body give a problem by status alone. */
-export async function errorFrom(response: Response): Promise<ApiError> {
+export async function errorFrom(response: Response, sentId: string | null = null): Promise<ApiError> {
   let body: unknown = null
   if (/[/+]json\b/.test(response.headers.get('content-type') ?? '')) {
     body = await response.json().catch(() => null)
@@ -67,14 +67,14 @@ export async function errorFrom(response: Response): Promise<ApiError> {
     instance: text(fields.instance),
     errors: fieldErrors(fields.errors),
   }
-  const requestId = response.headers.get('x-request-id') ?? text(fields.request_id) ?? null
+  const requestId = response.headers.get('x-request-id') ?? text(fields.request_id) ?? sentId
   return new ApiError(problem, requestId, seconds(response.headers.get('retry-after')))
 }
 
 function fieldErrors(value: unknown): FieldError[] | undefined {
   if (!Array.isArray(value)) return undefined
   const found = value.filter(isRecord).map((item) => ({
-    pointer: text(item.pointer) ?? text(item.field) ?? (Array.isArray(item.loc) ? item.loc.join('.') : ''),
+    pointer: text(item.where) ?? text(item.pointer) ?? (Array.isArray(item.loc) ? item.loc.join('.') : ''),
     message: text(item.detail) ?? text(item.message) ?? text(item.msg) ?? 'is not valid',
   }))
   return found.length > 0 ? found : undefined

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
+import { stepText } from './parse'
 import type { Run, RunEvent } from './types'
 
 /** The listed runs with what was announced since, newest first. */
@@ -8,9 +9,9 @@ export function withEvents(listed: Run[], events: RunEvent[], kept = 50): Run[] 
   return [...runs.values()].sort((a, b) => time(b.startedAt ?? b.queuedAt) - time(a.startedAt ?? a.queuedAt)).slice(0, kept)
 }
 
-/** True for the announcement that a run as a whole has ended. */
-export function isEnd(event: RunEvent): boolean {
-  return event.table === null && event.status !== 'queued' && event.status !== 'started'
+/** True for an announcement after which the tables may differ: one was published, or a run as a whole has ended. */
+export function changesTables(event: RunEvent): boolean {
+  return event.table === null ? event.status !== 'queued' && event.status !== 'started' : event.status === 'published'
 }
 
 function applyEvent(run: Run, event: RunEvent): Run {
@@ -18,8 +19,7 @@ function applyEvent(run: Run, event: RunEvent): Run {
   if (run.finishedAt !== null && time(event.at) < time(run.finishedAt)) return run
   if (event.table !== null) {
     if (run.finishedAt !== null) return run
-    const detail = [`${event.table}: ${event.step ?? 'step'} ${event.status}`, event.message].filter(Boolean).join(' – ')
-    return { ...run, status: 'running', detail }
+    return { ...run, status: 'running', detail: stepText(event.table, event.step, event.status, event.message) }
   }
   if (event.status === 'queued') return run.startedAt === null ? { ...run, status: 'queued', queuedAt: event.at } : run
   if (event.status === 'started') {

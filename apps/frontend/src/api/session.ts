@@ -2,9 +2,6 @@
 import { isRecord } from './problem'
 import type { Session } from './types'
 
-/** needed: the API refuses requests without a valid token. */
-export type SessionState = 'anonymous' | 'needed' | 'signed-in'
-
 const KEY = 'novacorrente.session'
 
 /**
@@ -13,7 +10,6 @@ const KEY = 'novacorrente.session'
  */
 export class SessionStore {
   private session: Session | null = null
-  private refused = false
   private readonly listeners = new Set<() => void>()
   private readonly storage: Storage | null
 
@@ -30,7 +26,6 @@ export class SessionStore {
 
   set(session: Session | null): void {
     this.session = session
-    if (session !== null) this.refused = false
     try {
       if (session === null) this.storage?.removeItem(KEY)
       else this.storage?.setItem(KEY, JSON.stringify(session))
@@ -47,13 +42,7 @@ export class SessionStore {
     }
   }
 
-  readonly state = (): SessionState => (this.session !== null ? 'signed-in' : this.refused ? 'needed' : 'anonymous')
-
-  /** The API answered 401: without a token, or with one that it no longer takes. */
-  expire(): void {
-    this.refused = true
-    this.set(null)
-  }
+  readonly signedIn = (): boolean => this.session !== null
 
   private load(): Session | null {
     try {

@@ -12,7 +12,9 @@ export interface Table {
   name: string
   columns: Column[]
   rows: number | null
-  updatedAt: string | null
+  builtAt: string | null
+  /** Changes with the content. */
+  version: string | null
 }
 
 export interface TablePage {

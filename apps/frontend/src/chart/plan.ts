@@ -36,6 +36,8 @@ const SCALE = 4
 const numeric = /^(u?(tiny|small|big|huge)?int(eger)?\d*|u?int\d+|float\d*|double( precision)?|real|decimal|numeric|number)\b/i
 const temporal = /^(date|time|timestamp|datetime)/i
 const timeName = /^(year|quarter|month|week|day|date|hour|time|timestamp|period)$|_(date|at|on|month|year|day)$/i
+const fraction = /^(float|double|real|decimal|numeric|number)/i
+const unit = /_([a-z]{1,3})$/i
 const idName = /^id$|_id$/i
 
 export function kindOf(column: Column): ColumnKind {
@@ -61,7 +63,7 @@ export function planChart(columns: Column[], rows: Row[], choice: Choice = {}): 
   const candidates = number.filter((name) => name !== x)
   const asked = (choice.measures ?? []).filter((name) => candidates.includes(name))
   const sensible = candidates.filter((name) => !idName.test(name))
-  const measures = asked.length > 0 ? asked : comparable(rows, sensible.length > 0 ? sensible : candidates)
+  const measures = asked.length > 0 ? asked : defaults(columns, rows, sensible.length > 0 ? sensible : candidates)
   if (measures.length === 0) return null
 
   const splits = category.filter((name) => name !== x)
@@ -150,12 +152,27 @@ export function formatTick(value: number): string {
   return Math.abs(value) >= 10_000 ? compact.format(value) : plain.format(value)
 }
 
-/** The first measures whose values fit one axis with the first of them: others would flatten it, or be flat themselves. */
+/**
+ * What to draw unless asked otherwise: measured values before counts; those that share a unit (`_c`, `_mm`), else those whose
+ * values fit one axis with the first of them, as others would flatten it or be flat themselves.
+ */
+function defaults(columns: Column[], rows: Row[], names: string[]): string[] {
+  const measured = names.filter((name) => columns.some((column) => column.name === name && fraction.test(column.type)))
+  const pool = measured.length > 0 ? measured : names
+  const units = new Map<string, string[]>()
+  for (const name of pool) {
+    const suffix = unit.exec(name)?.[1]
+    if (suffix !== undefined) units.set(suffix, [...(units.get(suffix) ?? []), name])
+  }
+  const alike = [...units.values()].reduce<string[]>((best, group) => (group.length > best.length ? group : best), [])
+  return (alike.length > 1 ? alike : comparable(rows, pool)).slice(0, DEFAULT_MEASURES)
+}
+
 function comparable(rows: Row[], names: string[]): string[] {
   const sizes = new Map(names.map((name) => [name, rows.reduce((size, row) => Math.max(size, Math.abs(Number(row[name] ?? 0)) || 0), 0)]))
   const first = sizes.get(names[0] ?? '') ?? 0
   const fits = (size: number) => first === 0 || (size * SCALE >= first && size <= first * SCALE)
-  return names.filter((name) => fits(sizes.get(name) ?? 0)).slice(0, DEFAULT_MEASURES)
+  return names.filter((name) => fits(sizes.get(name) ?? 0))
 }
 
 function isTyped(columns: Column[], name: string): boolean {

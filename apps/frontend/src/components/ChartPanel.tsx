@@ -9,7 +9,7 @@ import { Chart } from './Chart'
 import { ProblemNotice } from './ProblemNotice'
 
 /** A chart with more rows than this is slow to draw and hard to read. */
-export const CHART_ROWS = 500
+export const CHART_ROWS = 4_000
 
 interface Props {
   table: Table
@@ -23,8 +23,8 @@ export function ChartPanel({ table, filters }: Props) {
   const axis = planChart(table.columns, [], choice)
   const orderBy = axis?.kind === 'line' ? axis.x : null
   const { data, error, loading, reload } = useResource(
-    JSON.stringify([table.name, table.updatedAt, filters, orderBy]),
-    (signal) => client.rows(table.name, { limit: CHART_ROWS, offset: 0, orderBy, filters }, signal),
+    JSON.stringify([table.name, table.version, filters, orderBy]),
+    (signal) => client.manyRows(table.name, { orderBy, filters }, CHART_ROWS, signal),
   )
   const columns = useMemo(() => (data && data.columns.length > 0 ? data.columns : table.columns), [data, table.columns])
   const plan = useMemo(() => (data ? planChart(columns, data.rows, choice) : null), [columns, data, choice])

@@ -14,9 +14,10 @@ export const DEFAULT_TABLE = 'weather_monthly'
 interface Props {
   tables: Table[]
   onNews: () => void
+  onSignIn: () => void
 }
 
-export function Dashboard({ tables, onNews }: Props) {
+export function Dashboard({ tables, onNews, onSignIn }: Props) {
   const [wanted, setWanted] = useHash()
   const table = tables.find(({ name }) => name === wanted) ?? tables.find(({ name }) => name === DEFAULT_TABLE) ?? tables[0]
 
@@ -47,7 +48,7 @@ export function Dashboard({ tables, onNews }: Props) {
           )}
         </nav>
         <ErrorBoundary what="The list of runs">
-          <RunList onEnd={onNews} />
+          <RunList onNews={onNews} onSignIn={onSignIn} />
         </ErrorBoundary>
       </aside>
       <div className="content">{table !== undefined && <TablePanels key={table.name} table={table} />}</div>
@@ -65,7 +66,7 @@ function TablePanels({ table }: { table: Table }) {
           <code>{table.name}</code>
           {table.rows !== null && <> · {formatCount(table.rows)} rows</>}
           {table.columns.length > 0 && <> · {table.columns.length} columns</>}
-          {table.updatedAt !== null && <> · loaded {formatTime(table.updatedAt)}</>}
+          {table.builtAt !== null && <> · loaded {formatTime(table.builtAt)}</>}
         </p>
         {table.columns.length > 0 && <FilterBar columns={table.columns} filters={filters} onChange={setFilters} />}
       </section>

@@ -4,7 +4,14 @@ import { ApiError, titleOf } from '../api/problem'
 import { useServices } from '../context'
 import { ProblemNotice } from './ProblemNotice'
 
-export function LoginForm() {
+interface Props {
+  /** Why the form is there. */
+  reason?: string
+  /** Leave the form without signing in, where there is something to see without. */
+  onCancel?: () => void
+}
+
+export function LoginForm({ onCancel, reason }: Props) {
   const { client, session } = useServices()
   const [busy, setBusy] = useState(false)
   const [error, setError] = useState<ApiError | null>(null)
@@ -27,7 +34,7 @@ export function LoginForm() {
   return (
     <form className="card login" aria-labelledby={`${id}-title`} onSubmit={(event) => void submit(event)}>
       <h2 id={`${id}-title`}>Sign in</h2>
-      <p className="muted">The data of this platform is for those who have an account.</p>
+      {reason !== undefined && <p className="muted">{reason}</p>}
       <label>
         User name
         <input name="username" autoComplete="username" autoCapitalize="none" spellCheck={false} required />
@@ -40,6 +47,11 @@ export function LoginForm() {
       <button type="submit" className="primary" disabled={busy}>
         {busy ? 'Signing in…' : 'Sign in'}
       </button>
+      {onCancel && (
+        <button type="button" onClick={onCancel}>
+          Back
+        </button>
+      )}
     </form>
   )
 }
@@ -47,5 +59,5 @@ export function LoginForm() {
 function wrongCredentials(error: ApiError): ApiError {
   if (error.status !== 401) return error
   const detail = error.problem.detail ?? titleOf(401)
-  return new ApiError({ ...error.problem, title: 'User name or password is not right', detail }, error.requestId, error.retryAfter)
+  return new ApiError({ ...error.problem, title: 'Sign-in failed', detail }, error.requestId, error.retryAfter)
 }

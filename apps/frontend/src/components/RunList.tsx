@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 import type { FeedState } from '../api/runfeed'
+import { useSignedIn } from '../context'
 import { formatDuration, formatTime } from '../format'
 import { useRuns } from '../hooks/useRuns'
 import { ProblemNotice } from './ProblemNotice'
@@ -15,23 +16,35 @@ const feeds: Record<FeedState, string> = {
 const SHOWN = 12
 
 interface Props {
-  /** Called when a run ends: the tables may have changed. */
-  onEnd: () => void
+  /** Called when the tables may have changed. */
+  onNews: () => void
+  onSignIn: () => void
 }
 
-export function RunList({ onEnd }: Props) {
-  const { error, feed, reload, runs } = useRuns(onEnd)
+export function RunList({ onNews, onSignIn }: Props) {
+  const { error, feed, reload, runs } = useRuns(onNews)
+  const signedIn = useSignedIn()
   return (
     <section className="card" aria-labelledby="runs-title">
       <h2 id="runs-title">
         Pipeline runs{' '}
+        {signedIn && (
         <span className="feed muted" data-testid="feed-state" data-state={feed}>
           <span className={`dot dot-${feed === 'live' ? 'ok' : 'unknown'}`} aria-hidden="true" />
           {feeds[feed]}
         </span>
+        )}
       </h2>
+      {!signedIn && (
+        <p className="muted">
+          <button type="button" className="link" onClick={onSignIn}>
+            Sign in
+          </button>{' '}
+          to see them as they happen.
+        </p>
+      )}
       {error !== null && <ProblemNotice error={error} onRetry={reload} />}
-      {runs === null && error === null && <p className="muted">Loading the runs…</p>}
+      {signedIn && runs === null && error === null && <p className="muted">Loading the runs…</p>}
       {runs?.length === 0 && <p className="muted">No run yet. The scheduler starts one every night at 02:00.</p>}
       {runs !== null && runs.length > 0 && (
         <ul className="runs" aria-live="polite" data-testid="runs">

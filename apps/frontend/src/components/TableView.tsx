@@ -24,7 +24,7 @@ export function TableView({ table, filters }: Props) {
   const [offset, setOffset] = useState(0)
   const [order, setOrder] = useState<Order | null>(null)
   const { data, error, loading, reload } = useResource(
-    JSON.stringify([table.name, table.updatedAt, filters, order, offset]),
+    JSON.stringify([table.name, table.version, filters, order, offset]),
     (signal) =>
       client.rows(
         table.name,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 import { useCallback, useEffect, useRef, useState } from 'react'
 import { ApiError, titleOf } from '../api/problem'
-import { useHealth, useServices, useSession } from '../context'
+import { useHealth, useServices, useSignedIn } from '../context'
 
 export interface Resource<T> {
   /** The last good answer; it stays in sight while a new one is asked for. */
@@ -18,7 +18,7 @@ export interface Resource<T> {
 export function useResource<T>(key: string | null, ask: (signal: AbortSignal) => Promise<T>): Resource<T> {
   const { session } = useServices()
   const { recoveries } = useHealth()
-  const signedIn = useSession() === 'signed-in'
+  const signedIn = useSignedIn()
   const [attempt, setAttempt] = useState(0)
   const [state, setState] = useState<{ key: string | null; data: T | null; error: ApiError | null; loading: boolean }>({
     key: null,
@@ -42,7 +42,8 @@ export function useResource<T>(key: string | null, ask: (signal: AbortSignal) =>
       (reason: unknown) => {
         if (cancel.signal.aborted) return
         const error = reason instanceof ApiError ? reason : unexpected(reason)
-        if (error.status === 401) session.expire()
+        // A token that is no longer taken is dropped; the same is then asked for without one.
+        if (error.status === 401) session.set(null)
         setState((before) => ({ ...before, error, loading: false }))
       },
     )
@@ -62,6 +63,7 @@ export function useResource<T>(key: string | null, ask: (signal: AbortSignal) =>
   const reload = useCallback(() => {
     setAttempt((count) => count + 1)
   }, [])
+  if (key === null) return { data: null, error: null, loading: false, reload }
   return { data: state.data, error: state.error, loading: state.loading, reload }
 }
 
