@@ -241,7 +241,9 @@ def bootstrap() -> pathlib.Path:
         keyring = pathlib.Path(os.environ.get("LAB_DEBIAN_KEYRING", "/usr/share/keyrings/debian-archive-keyring.gpg"))
         mirror = os.environ.get("LAB_DEBIAN_MIRROR", "http://deb.debian.org/debian")
         argv = ["mmdebstrap", "--variant=minbase", "--include=ca-certificates", f"--keyring={keyring}"]
-        argv += ["--aptopt=Acquire::Retries \"5\"", "trixie", str(partial), mirror]
+        argv += ['--aptopt=Acquire::Retries "5"']
+        argv += [f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("doc", "info", "locale", "man")]
+        argv += ["--dpkgopt=path-include=/usr/share/doc/*/copyright", "trixie", str(partial), mirror]
         run_long("Debian 13 root filesystem", argv)
         partial.rename(target)
     return target
@@ -276,7 +278,7 @@ def publish(image: Image, image_id: str) -> dict[str, str]:
     shutil.rmtree(record.parent, ignore_errors=True)
     record.parent.mkdir(parents=True)
     tag = image_id.removeprefix("sha256:")[:12]
-    argv = ["skopeo", "copy", "--quiet"]
+    argv = ["skopeo", "copy", "--quiet", "--dest-compress-format=zstd"]
     if os.environ.get("DOCKER_HOST"):
         argv.append(f"--src-daemon-host={os.environ['DOCKER_HOST']}")
     run_long(f"{image.name} layout", [*argv, f"docker-daemon:{image.tag}", f"oci:{layout}:{tag}"])

@@ -887,17 +887,19 @@ TIERS: dict[str, Tier] = {
         3,
         rule=check_redis,
         noun="NODES",
-        ports=(Port(6379, "cache", "redis_cache_port"), Port(6380, "queue", "redis_queue_port"), Port(26379, "Sentinel", "redis_sentinel_port")),
+        ports=(Port(6379, "cache"), Port(6380, "queue"), Port(26379, "Sentinel")),
         images=("redis",),
+        memory=("redis_cache_memory_limit", "redis_queue_memory_limit", "redis_sentinel_memory_limit"),
         why="Sentinels need a majority after the loss of one to elect a new primary",
     ),
-    "api": Tier(2, ports=(Port(8001, "slot a", "api_port_a"), Port(8002, "slot b", "api_port_b")), images=("api",)),
-    "worker": Tier(2, images=("pipeline",)),
-    "scheduler": Tier(2, images=("pipeline",)),
+    "api": Tier(2, ports=(Port(8001, "slot a", "api_port"), Port(8002, "slot b")), images=("api",), memory=("api_memory_mib",)),
+    "worker": Tier(2, images=("pipeline",), memory=("worker_memory_mib",)),
+    "scheduler": Tier(2, images=("pipeline",), memory=("scheduler_memory_mib",)),
     "edge": Tier(
         2,
-        ports=(Port(80, "HTTP"), Port(443, "HTTPS"), Port(9000, "S3 for the app hosts", "edge_s3_port")),
+        ports=(Port(80, "HTTP"), Port(443, "HTTPS"), Port(9000, "S3 for the app hosts")),
         images=("frontend", "haproxy", "keepalived"),
+        memory=("edge_nginx_memory_limit", "edge_haproxy_memory_limit", "edge_keepalived_memory_limit"),
         why="the virtual address needs a second host to move to",
     ),
 }
@@ -980,24 +982,15 @@ def mebibytes(value: t.Any) -> float | None:
     return float(match.group(1)) * factor
 
 
-MEMORY_LIMIT = re.compile(r"_(?:memory|memory_limit|mem_limit)$")
-MEMORY_LIMIT_MIB = re.compile(r"_(?:memory|memory_limit)_(?:mib|mb)$")
-
-
 def memory_of(values: Values, tiers: t.Iterable[str]) -> dict[str, int]:
     """Memory limits of the members on a host in MiB, by variable."""
-    prefixes = tuple(f"{name}_" for name in tiers)
     limits = {}
-    for name, value in values.items():
-        if not name.startswith(prefixes):
-            continue
-        amount = None
-        if MEMORY_LIMIT_MIB.search(name):
-            amount = mebibytes(f"{value}m") if str(value).isdigit() else None
-        elif MEMORY_LIMIT.search(name):
-            amount = mebibytes(value)
-        if amount:
-            limits[name] = math.ceil(amount)
+    for tier in tiers:
+        for name in TIERS[tier].memory if tier in TIERS else ():
+            value = values.get(name)
+            amount = mebibytes(f"{value}m" if name.endswith("_mib") and str(value).isdigit() else value)
+            if amount:
+                limits[name] = math.ceil(amount)
     return limits
 
 

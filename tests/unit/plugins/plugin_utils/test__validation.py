@@ -631,8 +631,8 @@ def test_memory_limits(text: t.Any, amount: float | None) -> None:
 
 
 def test_memory_of_a_host() -> None:
-    values = {"redis_cache_memory_limit": "384m", "redis_cache_maxmemory": "256mb", "api_memory_limit": "1g", "minio_memory_mib": 512}
-    assert core.memory_of(values, ["redis", "minio"]) == {"redis_cache_memory_limit": 384, "minio_memory_mib": 512}
+    values = {"redis_cache_memory_limit": "384m", "redis_cache_maxmemory": "256mb", "api_memory_mib": 1024, "worker_memory_mib": "x", "edge_nginx_memory_limit": "1g"}
+    assert core.memory_of(values, ["redis", "api", "worker", "registry"]) == {"redis_cache_memory_limit": 384, "api_memory_mib": 1024}
 
 
 def test_all_codes_are_documented_with_their_level() -> None:

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real servers for the tests of both apps: Redis with the documented access rules, and MinIO."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import re
+import shutil
+import socket
+import subprocess
+import time
+import typing as t
+import uuid
+
+import minio
+import pytest
+import redis
+import vega_datasets
+
+HERE = pathlib.Path(__file__).parent
+ADMIN = "admin-password"
+PASSWORDS = {"api": "api-password", "pipeline": "pipeline-password"}
+SOURCES = pathlib.Path(vega_datasets.__file__).parent / "_data"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(condition: t.Callable[[], t.Any], seconds: float = 20.0, what: str = "the condition") -> t.Any:
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come true within {seconds} s")
+        time.sleep(0.05)
+
+
+def documented_rules() -> dict[tuple[str, str], str]:
+    """(server, user) -> ACL rule, from the README that operators copy them from."""
+    text = (HERE / "pipeline/README.md").read_text(encoding="utf-8")
+    found = re.findall(r"^# (\w+) server\nuser (\w+) on ([^\n]+)$", text, re.MULTILINE)
+    rules = {(server, user): rule.replace("><password>", f">{PASSWORDS[user]}") for server, user, rule in found}
+    assert set(rules) == {("cache", "api"), ("queue", "api"), ("queue", "pipeline")}
+    return rules
+
+
+@dataclasses.dataclass
+class RedisServer:
+    port: int
+    process: subprocess.Popen[bytes]
+
+    def admin(self) -> redis.Redis:
+        return redis.Redis(port=self.port, username="admin", password=ADMIN, socket_timeout=5)
+
+    def refused(self) -> list[t.Any]:
+        """What the access rules refused since the server started or was cleared."""
+        with self.admin() as connection:
+            return [entry for entry in connection.acl_log() if entry["reason"] != "auth"]
+
+
+@contextlib.contextmanager
+def run_redis(directory: pathlib.Path, users: dict[str, str], *options: str, mode: str = "redis-server", port: int | None = None) -> t.Iterator[RedisServer]:
+    binary = shutil.which(mode) or pytest.fail(f"{mode} is not installed: apt-get install redis-server redis-sentinel")
+    port = port or free_port()
+    directory.mkdir(parents=True, exist_ok=True)
+    config = directory / "redis.conf"
+    lines = ["bind 127.0.0.1", f"dir {directory}", "daemonize no", f"port {port}", *options]
+    if mode == "redis-server":
+        lines += ['save ""', "user default off", f"user admin on >{ADMIN} ~* &* +@all", *(f"user {name} on {rule}" for name, rule in users.items())]
+    config.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with (directory / "redis.log").open("wb") as log:
+        process = subprocess.Popen([binary, str(config)], stdout=log, stderr=log)
+    server = RedisServer(port, process)
+    try:
+        wait_for(lambda: _listens(port), what=f"{mode} on port {port}")
+        yield server
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(scope="session")
+def redis_rules() -> dict[tuple[str, str], str]:
+    return documented_rules()
+
+
+@pytest.fixture(scope="session")
+def _queue_server(tmp_path_factory: pytest.TempPathFactory, redis_rules: dict[tuple[str, str], str]) -> t.Iterator[RedisServer]:
+    users = {user: rule for (server, user), rule in redis_rules.items() if server == "queue"}
+    with run_redis(tmp_path_factory.mktemp("queue"), users) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _cache_server(tmp_path_factory: pytest.TempPathFactory, redis_rules: dict[tuple[str, str], str]) -> t.Iterator[RedisServer]:
+    with run_redis(tmp_path_factory.mktemp("cache"), {"api": redis_rules["cache", "api"]}) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _fresh(server: RedisServer) -> t.Iterator[RedisServer]:
+    with server.admin() as connection:
+        connection.flushall()
+        connection.acl_log_reset()
+    yield server
+    refused = server.refused()
+    assert not refused, f"the documented access rules refuse what the apps need: {refused}"
+
+
+@pytest.fixture
+def queue_server(_queue_server: RedisServer) -> t.Iterator[RedisServer]:
+    with _fresh(_queue_server) as server:
+        yield server
+
+
+@pytest.fixture
+def cache_server(_cache_server: RedisServer) -> t.Iterator[RedisServer]:
+    with _fresh(_cache_server) as server:
+        yield server
+
+
+def minio_binary(directory: pathlib.Path) -> str:
+    """From MINIO_BINARY, PATH, or a MinIO image that the container engine already has."""
+    given = os.environ.get("MINIO_BINARY") or shutil.which("minio")
+    if given:
+        return given
+    docker = shutil.which("docker")
+    images = []
+    if docker:
+        listing = subprocess.run([docker, "images", "--format", "{{.Repository}}:{{.Tag}}"], capture_output=True, text=True, check=False)
+        images = [line for line in listing.stdout.split() if line.partition(":")[0].rpartition("/")[2] == "minio"]
+    for image in images:
+        created = subprocess.run([docker, "create", image], capture_output=True, text=True, check=False)
+        identifier = created.stdout.strip()
+        if created.returncode:
+            continue
+        try:
+            target = directory / "minio"
+            for path in ("/usr/local/bin/minio", "/usr/bin/minio"):
+                if subprocess.run([docker, "cp", f"{identifier}:{path}", str(target)], capture_output=True, check=False).returncode == 0:
+                    return str(target)
+        finally:
+            subprocess.run([docker, "rm", identifier], capture_output=True, check=False)
+    return pytest.fail("no MinIO: set MINIO_BINARY, put `minio` into PATH, or build the lab's image of it")
+
+
+@dataclasses.dataclass
+class Buckets:
+    """Three buckets of a test's own, on one server."""
+
+    endpoint: str
+    client: minio.Minio
+    names: dict[str, str]
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "MINIO_ENDPOINT": self.endpoint,
+            "MINIO_ACCESS_KEY": "root-user",
+            "MINIO_SECRET_KEY": "root-password",
+            **{f"MINIO_BUCKET_{layer.upper()}": name for layer, name in self.names.items()},
+        }
+
+    def state(self, *layers: str) -> dict[str, tuple[str, t.Any]]:
+        """Everything that lies in the buckets, comparable."""
+        return {
+            f"{layer}/{item.object_name}": (item.etag, item.last_modified)
+            for layer in layers or self.names
+            for item in self.client.list_objects(self.names[layer], recursive=True)
+        }
+
+
+@pytest.fixture(scope="session")
+def _minio_server(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[str]:
+    directory = tmp_path_factory.mktemp("minio")
+    port = free_port()
+    environment = {**os.environ, "MINIO_ROOT_USER": "root-user", "MINIO_ROOT_PASSWORD": "root-password", "MINIO_BROWSER": "off"}
+    with (directory / "minio.log").open("wb") as log:
+        process = subprocess.Popen(
+            [minio_binary(directory), "server", str(directory / "data"), "--address", f"127.0.0.1:{port}"], env=environment, stdout=log, stderr=log
+        )
+    try:
+        client = minio.Minio(f"127.0.0.1:{port}", access_key="root-user", secret_key="root-password", secure=False)
+        wait_for(lambda: _answers(client), 60, "MinIO")
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _answers(client: minio.Minio) -> bool:
+    with contextlib.suppress(Exception):
+        client.list_buckets()
+        return True
+    return False
+
+
+@pytest.fixture
+def buckets(_minio_server: str) -> Buckets:
+    client = minio.Minio(_minio_server, access_key="root-user", secret_key="root-password", secure=False, region="us-east-1")
+    suffix = uuid.uuid4().hex[:8]
+    names = {layer: f"{layer}-{suffix}" for layer in ("bronze", "silver", "gold")}
+    for name in names.values():
+        client.make_bucket(name)
+    return Buckets(_minio_server, client, names)
+
+
+@pytest.fixture(scope="session")
+def example_config(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The example configuration with its /sources where the package keeps its files."""
+    path = tmp_path_factory.mktemp("config") / "sources.yml"
+    text = (HERE / "pipeline/sources.example.yml").read_text(encoding="utf-8")
+    path.write_text(text.replace("file:///sources/", f"file://{SOURCES}/"), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def python_environment() -> dict[str, str]:
+    """For child processes: the apps' own variables must not leak in from the outside."""
+    keep = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
+    return {
+        **{name: os.environ[name] for name in keep if name in os.environ},
+        "PYTHONPATH": os.pathsep.join((str(HERE / "api"), str(HERE / "pipeline"))),
+        "PYTHONUNBUFFERED": "1",
+    }
