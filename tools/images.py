@@ -141,20 +141,28 @@ def step_of(log: pathlib.Path) -> str:
 
 
 def files_of(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The files of a build context, in a stable order, without what tools leave behind."""
+    """The files of a build context, in a stable order, without what .dockerignore names and what tools leave behind."""
     ignore = folder / ".dockerignore"
-    lines = ignore.read_text().splitlines() if ignore.is_file() else []
-    patterns = IGNORED + [line.strip().strip("/") for line in lines if line.strip() and not line.startswith(("#", "!"))]
+    lines = [line.strip() for line in (ignore.read_text().splitlines() if ignore.is_file() else [])]
+    rules = [(line.startswith("!"), line.lstrip("!").strip("/").removeprefix("**/")) for line in lines if line and not line.startswith("#")]
+
+    def ignored(path: str) -> bool:
+        parts = path.split("/")
+        if any(fnmatch.fnmatch(part, pattern) for part in parts for pattern in IGNORED):
+            return True
+        heads = ["/".join(parts[:length]) for length in range(1, len(parts) + 1)]
+        verdict = False
+        for keep, pattern in rules:
+            # A pattern without a slash is taken to mean any depth: it then excludes more, never less, than Docker does.
+            if any(fnmatch.fnmatch(head, pattern) for head in (heads if "/" in pattern else heads + parts)):
+                verdict = not keep
+        return verdict and path not in ("Dockerfile", ".dockerignore")
+
     found = []
     for directory, names, files in os.walk(folder):
         here = pathlib.Path(directory)
-
-        def wanted(name: str, here: pathlib.Path = here) -> bool:
-            path = str((here / name).relative_to(folder))
-            return name == "Dockerfile" or not any(fnmatch.fnmatch(name, p) or fnmatch.fnmatch(path, p) for p in patterns)
-
-        names[:] = sorted(filter(wanted, names))
-        found += [here / name for name in sorted(files) if wanted(name)]
+        names[:] = sorted(name for name in names if not any(fnmatch.fnmatch(name, pattern) for pattern in IGNORED))
+        found += [here / name for name in sorted(files) if not ignored(str((here / name).relative_to(folder)))]
     return found
 
 
@@ -219,7 +227,7 @@ def context_of(image: Image) -> bytes:
             archive.addfile(member, io.BytesIO(content))
 
         for path in files_of(image.context):
-            if path != image.context / "Dockerfile":
+            if path.name not in ("Dockerfile", ".dockerignore"):
                 add(str(path.relative_to(image.context)), path.read_bytes(), 0o755 if path.stat().st_mode & 0o111 else 0o644)
         add("Dockerfile", dockerfile_of(image).encode())
         if image.name == "debian:trixie-slim":

@@ -74,8 +74,7 @@ class ActionModule(ActionBase):
             msg=f"{core.summary(final)}.",
         )
         if args["fail"]:
-            if final:
-                self._display.display(f"\n{report}\n", color=C.COLOR_ERROR if errors else C.COLOR_WARN)
+            self._display.display(f"\n{report}\n", color=C.COLOR_ERROR if errors else C.COLOR_WARN if warnings else C.COLOR_OK)
             if errors:
                 codes = ", ".join(dict.fromkeys(finding.code for finding in final if finding.level == core.ERROR))
                 result.update(failed=True, msg=f"{core.summary(final)}, listed above; nothing has been changed: {codes}")
@@ -231,11 +230,9 @@ class ActionModule(ActionBase):
         return names - self._registered.get(view.name, set())
 
     def _wanted_secrets(self, roles: list[str]) -> list[str]:
-        names: list[str] = []
-        for role in roles:
-            options = self._roles[role].options
-            names += [name for name in sorted(core.spec_secrets(options)) if options[name].get("required")]
-        return names
+        """Secrets that roles require: their own, and those of other roles that stand in their templates."""
+        required = {name for role in self._roles.values() for name in core.spec_secrets(role.options) if role.options[name].get("required")}
+        return sorted({name for role in roles for name in required & (self._roles[role].words | set(self._roles[role].options))})
 
     def _check_secrets(self, findings: core.Findings, views: list[HostView], hosts: dict[str, t.Any], plain_files: dict[str, str]) -> None:
         raw = {view.name: view.raw for view in views}

@@ -1387,7 +1387,19 @@ def check_preflight_result(findings: Findings, host: str, values: Values, result
         for finding in result["findings"]:
             findings.add_dict({**finding, "hosts": finding.get("hosts") or [host]})
     else:
-        text = " ".join(str(result.get("msg") or result.get("module_stderr") or result.get("exception") or "no answer").split())
+        parts = [str(result[name]) for name in ("msg", "module_stderr", "module_stdout", "exception") if result.get(name)]
+        text = " ".join(" ".join(parts[:2] or ["no answer"]).split())
+        if re.search(r"sudo|su:|doas|become|Missing .* password", " ".join(parts), re.IGNORECASE):
+            findings.add(
+                "BECOME_FAILED",
+                f"The user on {host} cannot become root: {text[:400]}",
+                host,
+                variable="ansible_become",
+                value="true",
+                accepted="a user that may become root",
+                mend="Give the user passwordless sudo, or put ansible_become_password into the vault.",
+            )
+            return
         findings.add(
             "PREFLIGHT_FAILED",
             f"The check of {host} could not run: {text[:400]}",

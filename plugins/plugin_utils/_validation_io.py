@@ -53,6 +53,7 @@ class Role:
     path: str
     options: dict[str, dict[str, t.Any]]
     dependencies: tuple[str, ...]
+    words: frozenset[str]
 
 
 def load_roles(directory: str, collection: str = "novacorrente.platform") -> dict[str, Role]:
@@ -71,8 +72,22 @@ def load_roles(directory: str, collection: str = "novacorrente.platform") -> dic
         for item in ((read_yaml(meta) or {}).get("dependencies") or []) if os.path.isfile(meta) else []:
             role = item if isinstance(item, str) else str(item.get("role") or item.get("name"))
             dependencies.append(role.removeprefix(f"{collection}."))
-        roles[name] = Role(name, path, options, tuple(dependencies))
+        roles[name] = Role(name, path, options, tuple(dependencies), _words(path))
     return roles
+
+
+IDENTIFIER = re.compile(r"[A-Za-z_]\w+")
+
+
+def _words(role: str) -> frozenset[str]:
+    """All words in a role's templates, to see which variables of other roles it uses."""
+    words: set[str] = set()
+    for base, _folders, names in os.walk(os.path.join(role, "templates")):
+        for name in names:
+            if name.endswith(".j2"):
+                with open(os.path.join(base, name), encoding="utf-8", errors="replace") as stream:
+                    words.update(IDENTIFIER.findall(stream.read()))
+    return frozenset(words)
 
 
 def inventory_files(directories: t.Iterable[str]) -> list[str]:

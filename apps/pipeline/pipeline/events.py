@@ -14,6 +14,7 @@ import datetime
 import json
 import logging
 import threading
+import time
 import typing as t
 import uuid
 
@@ -31,6 +32,8 @@ LOCK = "pipeline:lock:{}"
 RUN_TTL = 30 * 86400
 LOCK_TTL = 60
 LOCK_WAIT = 600
+# After a failure Redis is left alone for so long: the data must not wait for its record.
+PAUSE = 10.0
 
 _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 _RENEW = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('EXPIRE', KEYS[1], ARGV[2]) end return 0"
@@ -61,7 +64,7 @@ class Recorder:
         self.run_id = run_id
         self.kept = kept
         self.trigger = trigger
-        self._warned = False
+        self._down_until = 0.0
 
     def start(self, tables: list[str]) -> None:
         def write(connection: Redis) -> None:
@@ -117,14 +120,12 @@ class Recorder:
             self._try(lambda connection: connection.eval(_RENEW, 1, key, token, LOCK_TTL))
 
     def _try(self, action: t.Callable[[Redis], t.Any]) -> bool:
-        if self.connection is None:
+        if self.connection is None or time.monotonic() < self._down_until:
             return False
         try:
             action(self.connection)
-            self._warned = False
             return True
         except RedisError as exc:
-            if not self._warned:
-                log.warning("the run is not recorded: Redis does not answer: %s", exc)
-                self._warned = True
+            log.warning("the run is not recorded: Redis does not answer: %s", exc)
+            self._down_until = time.monotonic() + PAUSE
             return False

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# `make help` lists the targets. All can be interrupted and repeated.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+export MAKE_STARTED ?= $(shell date +%s)
+export ANSIBLE_FORCE_COLOR ?= $(if $(CI),0,)
+
+# A heading with the seconds since make started; then the step, in the environment that set-up wrote.
+heading = printf '\n==== %4d s  %s\n' "$$(( $$(date +%s) - $$MAKE_STARTED ))" "$(1)"
+env = . .cache/env
+inventory = inventories/lab
+
+.PHONY: help setup setup-test lab images converge show demo test test-all lint unit molecule e2e bench clean lock
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what is missing: OS packages, .venv, a Docker engine
+	@$(call heading,Set up this machine)
+	@tools/setup.sh
+
+setup-test: ## The same, with what only tests need
+	@$(call heading,Set up this machine for tests)
+	@tools/setup.sh test
+
+lab: setup ## Make the nine hosts
+	@$(call heading,Make the lab: nine hosts)
+	@$(env); tools/images.py host
+	@$(env); ANSIBLE_DISPLAY_OK_HOSTS=no ansible-playbook -i localhost, playbooks/lab.yml
+
+images: setup ## Build the platform's images
+	@$(call heading,Build the images)
+	@$(env); tools/images.py
+
+converge: lab images ## Run site.yml on the lab
+	@$(call heading,Converge the platform)
+	@$(env); ansible-playbook -i $(inventory) site.yml
+
+show: ## Show where the lab's platform answers
+	@$(call heading,Where to look)
+	@$(env); tools/demo.sh
+
+demo: converge show ## From a fresh machine to a running platform on nine hosts
+	@$(call heading,Done)
+
+lint: setup-test ## Check the sources: ansible-lint, ruff, mypy, documentation, collection archive
+	@$(call heading,Lint)
+	@$(env); ansible-lint --offline --profile production
+	@$(env); ruff check . && ruff format --check . && mypy
+	@$(env); tools/check-docs && tools/check-galaxy
+
+unit: setup-test ## Run the unit tests
+	@$(call heading,Unit tests)
+	@$(env); pytest -q tests/unit
+
+molecule: setup-test lab images ## Run the Molecule scenarios on the lab's hosts
+	@$(call heading,Molecule)
+	@$(env); tools/check-molecule
+
+e2e: setup-test converge ## Run the end-to-end tests on the converged lab
+	@$(call heading,End to end)
+	@$(env); pytest -q tests/e2e
+
+test: setup-test lint unit converge molecule e2e ## Everything: lint, unit, Molecule, end to end
+	@$(call heading,All tests passed)
+
+test-all: test bench ## test and bench
+
+bench: setup ## Measure a converge that has nothing to do
+	@$(call heading,Bench)
+	@$(env); python tools/bench.py
+
+lock: setup ## Write requirements.txt anew from requirements.in
+	@$(call heading,Lock requirements)
+	@UV_SYSTEM_CERTS=1 UV_CACHE_DIR=$(CURDIR)/.cache/uv .cache/tools/bin/uv pip compile --quiet --universal --python-version 3.11 --upgrade requirements.in -o requirements.txt
+
+clean: ## Remove hosts, images, engine and all generated files
+	@$(call heading,Clean)
+	@tools/clean.sh
