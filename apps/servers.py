@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
+import ipaddress
 import os
 import pathlib
 import re
@@ -19,6 +21,9 @@ import minio
 import pytest
 import redis
 import vega_datasets
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 HERE = pathlib.Path(__file__).parent
 ADMIN = "admin-password"
@@ -52,6 +57,44 @@ def documented_rules() -> dict[tuple[str, str], str]:
     return rules
 
 
+class Certificates:
+    """A private authority and a leaf for the loopback address, as files."""
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self.authority, self.certificate, self.key = (str(directory / name) for name in ("ca.crt", "tls.crt", "tls.key"))
+        self._ca_key = ec.generate_private_key(ec.SECP256R1())
+        self._ca_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test authority")])
+        ca = self._build(self._ca_name, self._ca_key, x509.BasicConstraints(ca=True, path_length=0))
+        pathlib.Path(self.authority).write_bytes(ca.public_bytes(serialization.Encoding.PEM))
+        self.renew()
+
+    def renew(self) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        leaf = self._build(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "member")]), key, x509.BasicConstraints(ca=False, path_length=None))
+        plain = serialization.NoEncryption()
+        pathlib.Path(self.key).write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
+        pathlib.Path(self.certificate).write_bytes(leaf.public_bytes(serialization.Encoding.PEM))
+
+    def _build(self, name: x509.Name, key: ec.EllipticCurvePrivateKey, constraints: x509.BasicConstraints) -> x509.Certificate:
+        now = datetime.datetime.now(datetime.timezone.utc)
+        usage = {f: False for f in ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only", "decipher_only")}
+        return (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(self._ca_name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(minutes=5))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(constraints, critical=True)
+            .add_extension(x509.KeyUsage(digital_signature=True, key_cert_sign=constraints.ca, crl_sign=constraints.ca, **usage), critical=True)
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._ca_key.public_key()), critical=False)
+            .sign(self._ca_key, hashes.SHA256())
+        )
+
+
 @dataclasses.dataclass
 class RedisServer:
     port: int
@@ -67,12 +110,19 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def run_redis(directory: pathlib.Path, users: dict[str, str], *options: str, mode: str = "redis-server", port: int | None = None) -> t.Iterator[RedisServer]:
+def run_redis(
+    directory: pathlib.Path, users: dict[str, str], *options: str, mode: str = "redis-server", port: int | None = None, tls: Certificates | None = None
+) -> t.Iterator[RedisServer]:
     binary = shutil.which(mode) or pytest.fail(f"{mode} is not installed: apt-get install redis-server redis-sentinel")
     port = port or free_port()
     directory.mkdir(parents=True, exist_ok=True)
     config = directory / "redis.conf"
     lines = ["bind 127.0.0.1", f"dir {directory}", "daemonize no", f"port {port}", *options]
+    if tls is not None:
+        lines[3:4] = [
+            "port 0", f"tls-port {port}", f"tls-cert-file {tls.certificate}", f"tls-key-file {tls.key}", f"tls-ca-cert-file {tls.authority}",
+            "tls-auth-clients no", "tls-replication yes",
+        ]  # fmt: skip
     if mode == "redis-server":
         lines += ['save ""', "user default off", f"user admin on >{ADMIN} ~* &* +@all", *(f"user {name} on {rule}" for name, rule in users.items())]
     config.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -117,8 +167,6 @@ def _fresh(server: RedisServer) -> t.Iterator[RedisServer]:
         connection.flushall()
         connection.acl_log_reset()
     yield server
-    if os.environ.get("CS"):
-        with open(os.environ["CS"],"a") as f: f.write("\n".join(server.admin().info("commandstats"))+"\n")
     refused = server.refused()
     assert not refused, f"the documented access rules refuse what the apps need: {refused}"
 
@@ -210,14 +258,18 @@ def _answers(client: minio.Minio) -> bool:
     return False
 
 
-@pytest.fixture
-def buckets(_minio_server: str) -> Buckets:
-    client = minio.Minio(_minio_server, access_key="root-user", secret_key="root-password", secure=False, region="us-east-1")
+def make_buckets(endpoint: str) -> Buckets:
+    client = minio.Minio(endpoint, access_key="root-user", secret_key="root-password", secure=False, region="us-east-1")
     suffix = uuid.uuid4().hex[:8]
     names = {layer: f"{layer}-{suffix}" for layer in ("bronze", "silver", "gold")}
     for name in names.values():
         client.make_bucket(name)
-    return Buckets(_minio_server, client, names)
+    return Buckets(endpoint, client, names)
+
+
+@pytest.fixture
+def buckets(_minio_server: str) -> Buckets:
+    return make_buckets(_minio_server)
 
 
 @pytest.fixture(scope="session")
@@ -227,6 +279,11 @@ def example_config(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     text = (HERE / "pipeline/sources.example.yml").read_text(encoding="utf-8")
     path.write_text(text.replace("file:///sources/", f"file://{SOURCES}/"), encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def certificates(tmp_path: pathlib.Path) -> Certificates:
+    return Certificates(tmp_path)
 
 
 @pytest.fixture

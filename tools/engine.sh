@@ -10,12 +10,14 @@ containerd_pidfile=$LAB_RUN/exec/containerd/containerd.pid
 
 pid_of() { cat "$1" 2>/dev/null || true; }
 
-# Other engines of this machine, whose bridges and rules are not ours to touch.
+# Is there another engine in this network, whose bridges and rules are not ours to touch? (Those inside containers have networks of their own.)
 others() {
-  local process
+  local process network
+  network=$(readlink /proc/self/ns/net)
   for process in /proc/[0-9]*; do
     case "$(readlink "$process/exe" 2>/dev/null)" in
-      */dockerd|*"/dockerd (deleted)") is_ours "${process#/proc/}" dockerd || return 0 ;;
+      */dockerd|*"/dockerd (deleted)")
+        if [ "$(readlink "$process/ns/net" 2>/dev/null)" = "$network" ] && ! is_ours "${process#/proc/}" dockerd; then return 0; fi ;;
     esac
   done
   return 1
@@ -59,6 +61,7 @@ start() {
     if await 60; then return; fi
     end_process "$pid" dockerd 30
   fi
+  ! others || fail "Another Docker engine runs on this machine, and a second one would rewrite its firewall rules. Use it (unset LAB_ENGINE, see DOCKER_HOST), or stop it."
   # What a killed engine left: pid files whose numbers may belong to others by now, and a socket nobody listens to.
   rm -f "$pidfile" "$LAB_RUN/docker.sock"
   is_ours "$(pid_of "$containerd_pidfile")" containerd || rm -f "$containerd_pidfile" "$LAB_RUN"/exec/containerd/*.sock "$LAB_RUN"/exec/containerd/*.sock.ttrpc

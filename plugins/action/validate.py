@@ -20,6 +20,9 @@ COLLECTION = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__f
 COMMON_ROLES = ("platform", "host", "docker", "tls")
 # Provided by a run itself, so that nothing can be said about them before it.
 LATER = ("ansible_facts",)
+ISSUED = ("platform_leaf_certificate", "platform_leaf_key")
+# How a host is reached, for the message when it cannot be.
+CONNECTION = ("ansible_host", "ansible_user", "ansible_port", "ansible_python_interpreter")
 
 
 class HostView:
@@ -74,7 +77,7 @@ class ActionModule(ActionBase):
             msg=f"{core.summary(final)}.",
         )
         if args["fail"]:
-            self._display.display(f"\n{report}\n", color=C.COLOR_ERROR if errors else C.COLOR_WARN if warnings else C.COLOR_OK)
+            self._display.display(f"\n{report}\n", color=C.config.get_config_value("COLOR_ERROR" if errors else "COLOR_WARN" if warnings else "COLOR_OK"))
             if errors:
                 codes = ", ".join(dict.fromkeys(finding.code for finding in final if finding.level == core.ERROR))
                 result.update(failed=True, msg=f"{core.summary(final)}, listed above; nothing has been changed: {codes}")
@@ -166,9 +169,10 @@ class ActionModule(ActionBase):
         for item in chain:
             variables.update(trees[item][1])
         variables["tier"] = role
+        # Issued by the run, and dear to open: nothing is judged by them here.
+        variables.update((name, "") for name in ISSUED if name not in view.raw)
         templar = self._templar.copy_with_new_env(available_variables=variables)
-        names = set(self._roles[role].options) | set(trees[role][0])
-        for name in names:
+        for name in self._roles[role].options:
             if name not in variables or name in view.values or name in view.problems:
                 continue
             try:
@@ -177,7 +181,7 @@ class ActionModule(ActionBase):
                 later = [*LATER, *([str(view.values["platform_pki_dir"])] if view.values.get("platform_pki_dir") else [])]
                 view.problems[name] = core.problem_from_error(str(error), later)
         if role == "platform":
-            for name in ("ansible_host", "ansible_user", "ansible_port", "ansible_python_interpreter"):
+            for name in CONNECTION:
                 if name in variables:
                     try:
                         view.values[name] = core.plain(templar.template(variables[name]))
@@ -264,7 +268,8 @@ class ActionModule(ActionBase):
             sources += listed if isinstance(listed, list) else []
         users: dict[str, tuple[str, list[str]]] = {}
         for host, values in hosts.items():
-            for name, reference in (values.get("platform_images") or {}).items() if isinstance(values.get("platform_images"), dict) else ():
+            named = values.get("platform_images")
+            for name, reference in named.items() if isinstance(named, dict) else ():
                 if reference in images:
                     users.setdefault(reference, (f"platform_images.{name}", []))[1].append(host)
         from_source = {}
@@ -281,7 +286,7 @@ class ActionModule(ActionBase):
             core.check_presence(findings, image, reference, variable, names, source, answer)
 
     def _registry_access(self, hosts: dict[str, t.Any]) -> io.RegistryAccess:
-        values = next(iter(hosts.values()), {})
+        values: dict[str, t.Any] = next(iter(hosts.values()), {})
         ca_path = os.path.join(str(values.get("platform_pki_dir") or ""), "ca.crt")
         return io.RegistryAccess(
             str(values.get("platform_registry") or ""),
@@ -295,7 +300,7 @@ class ActionModule(ActionBase):
         for host, values in hosts.items():
             if isinstance(values.get("platform_pki_dir"), str):
                 directories.setdefault((values["platform_pki_dir"], values.get("platform_ca_passphrase")), []).append(host)
-        now = datetime.datetime.now(datetime.timezone.utc)
+        now = datetime.datetime.now(datetime.UTC)
         for (directory, passphrase), names in directories.items():
             try:
                 certificate = io.read_optional(os.path.join(directory, "ca.crt"))
@@ -323,8 +328,8 @@ class ActionModule(ActionBase):
             "disk_gib": core.number(values.get("platform_minimum_disk_gib"), 0),
             "inodes": int(core.number(values.get("platform_minimum_inodes"), 0)),
             "clock_tolerance": core.number(values.get("platform_clock_tolerance"), 5),
-            "risks": list(values.get("platform_accept_risks") or []) if isinstance(values.get("platform_accept_risks"), list) else [],
-            "connection": {name: values[name] for name in ("ansible_host", "ansible_user", "ansible_port", "ansible_python_interpreter") if values.get(name) is not None},
+            "risks": core.risks_of(values),
+            "connection": {name: values[name] for name in CONNECTION if values.get(name) is not None},
         }
 
     # -- the hosts' part --

@@ -116,7 +116,7 @@ def container_of(cgroup: str, init_cgroup: str) -> str | None:
     for path in cgroup_paths(cgroup):
         inner = [item for item in CONTAINER.findall(path) if item not in own]
         if inner:
-            return inner[-1]
+            return str(inner[-1])
     return None
 
 
@@ -534,7 +534,7 @@ def look(wanted: Wanted) -> tuple[list[Finding], dict[str, t.Any]]:
 
     findings = judge_user(os.geteuid())
     findings += judge_os(release, wanted.supported)
-    findings += judge_machine(machine.machine, sys.version_info, init)
+    findings += judge_machine(machine.machine, sys.version_info[:3], init)
     findings += judge_kernel(kernel)
     findings += judge_address(wanted.address, addresses)
     findings += judge_disk(spaces, wanted.minimum_disk_gib, wanted.minimum_inodes)

@@ -271,7 +271,7 @@ def problem_from_error(text: str, later: t.Iterable[str] = ()) -> Problem:
 
 def accepted_by(spec: t.Mapping[str, t.Any]) -> str:
     """What an option accepts, in words."""
-    kind = spec.get("type", "str")
+    kind = str(spec.get("type", "str"))
     words = TYPE_WORDS.get(kind, kind)
     if kind == "list" and spec.get("elements"):
         words += f" of which each element is {TYPE_WORDS.get(spec['elements'], spec['elements'])}"
@@ -380,7 +380,9 @@ def closest(name: str, known: t.Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
-def check_unknown(findings: Findings, host: str, names: t.Iterable[str], known: t.Collection[str], roles: t.Iterable[str], show_value: t.Callable[[str], str]) -> None:
+def check_unknown(
+    findings: Findings, host: str, names: t.Iterable[str], known: t.Collection[str], roles: t.Iterable[str], show_value: t.Callable[[str], str]
+) -> None:
     """Names that no role knows: an error with a role's prefix, a warning if almost a role's variable."""
     prefixes = tuple(f"{role}_" for role in roles)
     by_initial: dict[str, list[str]] = collections.defaultdict(list)
@@ -735,11 +737,9 @@ def default_parity(drives: int) -> int:
 
 
 def erasure_set_size(nodes: int, drives: int) -> int | None:
-    """Drives in an erasure set as MinIO chooses them: the largest size up to 16 that divides all drives and is even over the nodes."""
-    total = nodes * drives
-    sizes = [size for size in range(2, 17) if total % size == 0]
-    sizes = [size for size in sizes if (nodes % size == 0 if nodes > size else size % nodes == 0)]
-    return max(sizes) if sizes else None
+    """Drives in an erasure set as MinIO chooses them for drives listed one by one: the largest size up to 16 that divides all."""
+    sizes = [size for size in range(2, 17) if nodes * drives % size == 0]
+    return max(sizes) if sizes and nodes * drives else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -767,6 +767,7 @@ def erasure(nodes: t.Sequence[str], drives: int, parity: int | None = None) -> E
     size = erasure_set_size(len(nodes), drives) if nodes and drives > 0 else None
     if size is None:
         return None
+    # The role minio lists the first drive of each node, then the second of each; a set is a run of that list.
     order = [node for _drive in range(drives) for node in nodes]
     sets = tuple(collections.Counter(order[start : start + size]) for start in range(0, len(order), size))
     return Erasure(size, default_parity(size) if parity is None else parity, sets)
@@ -878,7 +879,7 @@ TIERS: dict[str, Tier] = {
         4,
         rule=check_minio,
         noun="NODES",
-        ports=(Port(9000, "S3", "minio_port"), Port(9001, "console", "minio_console_port")),
+        ports=(Port(9000, "S3"), Port(9001, "console")),
         images=("minio",),
         memory=("minio_memory_limit",),
         why="with fewer than 4 the loss of one stops writes, or a drive more cannot be lost with it",
@@ -903,7 +904,7 @@ TIERS: dict[str, Tier] = {
         why="the virtual address needs a second host to move to",
     ),
 }
-SERVICES: dict[str, Tier] = {"registry": Tier(1, ports=(Port(5000, "image registry", "registry_port"),))}
+SERVICES: dict[str, Tier] = {"registry": Tier(1, ports=(Port(5000, "image registry"),))}
 
 
 def check_groups(findings: Findings, groups: Groups, wanted: t.Iterable[str]) -> list[str]:
@@ -1038,17 +1039,17 @@ def check_images(findings: Findings, groups: Groups, hosts: Hosts, tiers: t.Iter
         if not isinstance(images, t.Mapping):
             continue
         needed = {image: name for name in tiers if host in groups.get(name, ()) for image in (TIERS.get(name) or SERVICES[name]).images}
-        for image, tier in sorted(needed.items()):
-            if not images.get(image):
-                guess = closest(image, [key for key in images if key not in needed])
+        for wanted, tier in sorted(needed.items()):
+            if not images.get(wanted):
+                guess = closest(wanted, [key for key in images if key not in needed])
                 findings.add(
                     "IMAGE_MISSING",
-                    f"platform_images has no image {image}, which the tier {tier} runs." + (f" Did you mean its entry {guess}?" if guess else ""),
+                    f"platform_images has no image {wanted}, which the tier {tier} runs." + (f" Did you mean its entry {guess}?" if guess else ""),
                     host,
-                    variable=f"platform_images.{image}",
+                    variable=f"platform_images.{wanted}",
                     value="undefined",
                     accepted=REFERENCE_FORM,
-                    mend=f"Add {image} to platform_images (group_vars/all/images.yml).",
+                    mend=f"Add {wanted} to platform_images (group_vars/all/images.yml).",
                 )
         for name, reference in sorted(images.items()):
             if not reference:
@@ -1101,9 +1102,7 @@ def digests_of_index(index: t.Any) -> set[str]:
     return {str(item.get("digest")) for item in manifests if isinstance(item, t.Mapping)}
 
 
-def check_presence(
-    findings: Findings, image: Image, reference: str, variable: str, hosts: t.Iterable[str], source: Presence, registry: Presence
-) -> None:
+def check_presence(findings: Findings, image: Image, reference: str, variable: str, hosts: t.Iterable[str], source: Presence, registry: Presence) -> None:
     """An image must be in a source or in the registry. Nothing is said where neither could be asked."""
     if source.found or registry.found:
         return
@@ -1192,7 +1191,7 @@ def weakness(name: str, value: str) -> str | None:
         rest = rest.replace(word, "")
     if len(rest) < len(value) and len(re.sub(r"[^a-z0-9]", "", rest)) < SECRET_MINIMUM * 2 // 3:
         return "it is made of common words"
-    steps = [ord(after) - ord(before) for before, after in zip(value, value[1:])]
+    steps = [ord(after) - ord(before) for before, after in zip(value, value[1:], strict=False)]
     if sum(abs(step) <= 1 for step in steps) * 2 > len(steps):
         return "it is a sequence or a repetition"
     if len(set(value)) < MINIMUM_DISTINCT:
@@ -1255,19 +1254,23 @@ def check_secrets(findings: Findings, hosts: Hosts, secrets: t.Iterable[str], ow
 def check_access_keys(findings: Findings, hosts: Hosts) -> None:
     """User names at MinIO: what `mc admin user add` and the server accept."""
     for host, values in hosts.items():
-        for name, value in sorted(values.items()):
-            if not name.startswith("minio_") or not (name.endswith("_access_key") or name == "minio_root_user") or not isinstance(value, str):
+        keys = {name: value for name, value in values.items() if name == "minio_root_user" or name.endswith("_minio_access_key")}
+        users = values.get("minio_users")
+        for number, user in enumerate(users if isinstance(users, (list, tuple)) else ()):
+            if isinstance(user, t.Mapping) and "access_key" in user:
+                keys[f"minio_users[{number}].access_key"] = user["access_key"]
+        for name, value in sorted(keys.items()):
+            if not isinstance(value, str) or (len(value) >= 3 and not set("=, \t\n") & set(value)):
                 continue
-            if len(value) < 3 or "=" in value or "," in value or value != "".join(value.split()):
-                findings.add(
-                    "ACCESS_KEY_INVALID",
-                    f"{name} is {show(value)}.",
-                    host,
-                    variable=name,
-                    value=show(value),
-                    accepted="3 or more characters without '=', ',' and white space",
-                    mend=f"Correct {name}.",
-                )
+            findings.add(
+                "ACCESS_KEY_INVALID",
+                f"{name} is {show(value)}.",
+                host,
+                variable=name,
+                value=show(value),
+                accepted="3 or more characters without '=', ',' and white space",
+                mend=f"Correct {name}.",
+            )
 
 
 # --- The private CA ------------------------------------------------------------------------------------------------------------------
@@ -1415,7 +1418,7 @@ def check_preflight_result(findings: Findings, host: str, values: Values, result
 
 
 def check_risks(findings: Findings, hosts: Hosts) -> None:
-    names = sorted({str(item) for values in hosts.values() for item in _risks(values)})
+    names = sorted({str(item) for values in hosts.values() for item in risks_of(values)})
     acceptable = [code for code, entry in CODES.items() if entry.acceptable]
     for name in names:
         if name in acceptable:
@@ -1424,7 +1427,7 @@ def check_risks(findings: Findings, hosts: Hosts) -> None:
         findings.add(
             "RISK_UNKNOWN",
             f"platform_accept_risks names {name}, " + ("which cannot be accepted." if name in CODES else "which is not the code of a finding."),
-            [host for host, values in hosts.items() if name in _risks(values)],
+            [host for host, values in hosts.items() if name in risks_of(values)],
             variable="platform_accept_risks",
             value=show(name),
             accepted=", ".join(acceptable),
@@ -1432,7 +1435,7 @@ def check_risks(findings: Findings, hosts: Hosts) -> None:
         )
 
 
-def _risks(values: Values) -> t.Sequence[t.Any]:
+def risks_of(values: Values) -> list[str]:
     risks = values.get("platform_accept_risks")
     return [str(item) for item in risks] if isinstance(risks, (list, tuple)) else []
 
@@ -1442,7 +1445,7 @@ def accept_risks(findings: t.Sequence[Finding], hosts: Hosts) -> list[Finding]:
     result = []
     for finding in findings:
         concerned = [hosts[host] for host in finding.hosts if host in hosts] or list(hosts.values())
-        accepted = bool(concerned) and all(finding.code in _risks(values) for values in concerned)
+        accepted = bool(concerned) and all(finding.code in risks_of(values) for values in concerned)
         if finding.level == ERROR and finding.code in CODES and CODES[finding.code].acceptable and accepted:
             finding = dataclasses.replace(finding, level=WARNING, accepted_risk=True)
         result.append(finding)

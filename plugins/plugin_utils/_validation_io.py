@@ -19,7 +19,6 @@ import urllib.parse
 import zoneinfo
 
 import yaml
-
 from ansible.module_utils.urls import open_url
 
 from ansible_collections.novacorrente.platform.plugins.plugin_utils._validation import Image, Presence, digests_of_index
@@ -30,13 +29,9 @@ except ImportError:
     from yaml import SafeLoader as Loader  # type: ignore[assignment]
 
 VAULT_HEADER = b"$ANSIBLE_VAULT"
-MANIFEST_TYPES = ", ".join(
-    (
-        "application/vnd.oci.image.index.v1+json",
-        "application/vnd.oci.image.manifest.v1+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json",
-        "application/vnd.docker.distribution.manifest.v2+json",
-    )
+MANIFEST_TYPES = (
+    "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, "
+    "application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json"
 )
 
 
@@ -206,7 +201,8 @@ def _token(error: urllib.error.HTTPError, access: RegistryAccess) -> str | None:
         return None
     query = urllib.parse.urlencode({key: fields[key] for key in ("service", "scope") if key in fields})
     answer = json.load(open_url(f"{fields['realm']}?{query}", timeout=access.timeout))
-    return answer.get("token") or answer.get("access_token")
+    token = answer.get("token") or answer.get("access_token")
+    return str(token) if token else None
 
 
 def registry_presences(images: t.Iterable[Image], access: RegistryAccess) -> dict[Image, Presence]:
@@ -215,4 +211,4 @@ def registry_presences(images: t.Iterable[Image], access: RegistryAccess) -> dic
     if not images:
         return {}
     with concurrent.futures.ThreadPoolExecutor(max_workers=min(8, len(images))) as pool:
-        return dict(zip(images, pool.map(lambda image: registry_presence(image, access), images)))
+        return dict(zip(images, pool.map(lambda image: registry_presence(image, access), images), strict=True))

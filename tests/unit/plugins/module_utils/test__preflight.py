@@ -58,7 +58,13 @@ def codes(findings: list[preflight.Finding]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [(DEBIAN, []), (UBUNTU, []), ("ID=debian\nVERSION_ID=12\n", ["OS_UNSUPPORTED"]), ("ID=ubuntu\nVERSION_ID=22.04\n", ["OS_UNSUPPORTED"]), ("", ["OS_UNSUPPORTED"])],
+    [
+        (DEBIAN, []),
+        (UBUNTU, []),
+        ("ID=debian\nVERSION_ID=12\n", ["OS_UNSUPPORTED"]),
+        ("ID=ubuntu\nVERSION_ID=22.04\n", ["OS_UNSUPPORTED"]),
+        ("", ["OS_UNSUPPORTED"]),
+    ],
 )
 def test_operating_system(text: str, expected: list[str]) -> None:
     findings = preflight.judge_os(preflight.parse_os_release(text), preflight.SUPPORTED)
@@ -116,7 +122,7 @@ def test_meminfo() -> None:
         # cgroup v1, the engine's cgroupfs driver
         (f"4:memory:/docker/{INNER}\n1:name=systemd:/docker/{INNER}\n", "4:memory:/\n1:name=systemd:/init.scope\n", INNER, None),
         # the host is itself a container: what process 1 is in does not count
-        (f"4:memory:/docker/{OUTER}\n1:name=systemd:/docker/{OUTER}/system.slice/ssh.service\n", f"1:name=systemd:/docker/{OUTER}/init.scope\n", None, "ssh.service"),
+        (f"1:name=systemd:/docker/{OUTER}/system.slice/ssh.service\n", f"1:name=systemd:/docker/{OUTER}/init.scope\n", None, "ssh.service"),
         (f"4:memory:/docker/{INNER}\n", f"4:memory:/docker/{OUTER}\n", INNER, None),
         (f"1:name=systemd:/docker/{OUTER}/docker/{INNER}\n", f"1:name=systemd:/docker/{OUTER}/init.scope\n", INNER, None),
         ("", "", None, None),
@@ -198,7 +204,7 @@ class Engine(http.server.BaseHTTPRequestHandler):
     def address_string(self) -> str:
         return "local"
 
-    def log_message(self, format: str, *args: t.Any) -> None:
+    def log_message(self, *args: t.Any) -> None:
         pass
 
 

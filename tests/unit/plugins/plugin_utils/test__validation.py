@@ -69,7 +69,7 @@ def platform(**changes: t.Any) -> tuple[dict[str, dict[str, t.Any]], dict[str, l
         "registry": ["ops1"],
     }
     names = ["edge1", "edge2", "app1", "app2", *groups["minio"], "ops1"]
-    zones = dict(zip(groups["minio"], "abcabc"))
+    zones = dict(zip(groups["minio"], "abcabc", strict=True))
     zones.update(edge1="a", edge2="b", app1="a", app2="b", ops1="c")
     hosts = {
         name: {
@@ -147,7 +147,8 @@ CASES: list[tuple[str, dict[str, t.Any], str, str]] = [
     ("all", {"platform_accept_risks": ["MINIO_TO_FEW_NODES"]}, "RISK_UNKNOWN", "MINIO_TOO_FEW_NODES"),
     ("all", {"platform_accept_risks": ["SECRET_WEAK"]}, "RISK_UNKNOWN", "cannot be accepted"),
     ("all", {"minio_root_user": "ab"}, "ACCESS_KEY_INVALID", "3 or more"),
-    ("all", {"minio_api_access_key": "api=1"}, "ACCESS_KEY_INVALID", "without '='"),
+    ("all", {"minio_users": [{"access_key": "api"}, {"access_key": "a,b"}]}, "ACCESS_KEY_INVALID", "minio_users[1].access_key"),
+    ("all", {"api_minio_access_key": "api=1"}, "ACCESS_KEY_INVALID", "without '='"),
     ("all", {"minio_root_password": "Fp6HsD4uKx8TzM2nVb9QwYc"}, "SECRET_WEAK", "23 characters"),
     ("all", {"minio_root_password": "minioadmin"}, "SECRET_WEAK", "10 characters"),
     ("all", {"minio_root_password": "minioadmin-minioadmin-123"}, "SECRET_WEAK", "common words"),
@@ -432,7 +433,7 @@ def test_image_references(reference: t.Any, code: str | None) -> None:
     findings = judge(hosts, groups)
     assert findings.codes() == ([code] if code else [])
     if code:
-        assert core.REFERENCE_FORM == only(findings, code).accepted
+        assert only(findings, code).accepted == core.REFERENCE_FORM
 
 
 def test_unpinned_images_can_be_allowed() -> None:
@@ -504,7 +505,7 @@ def test_secrets_are_taken_out_of_other_texts() -> None:
 
 # --- the private CA
 
-NOW = datetime.datetime(2026, 11, 22, tzinfo=datetime.timezone.utc)
+NOW = datetime.datetime(2026, 11, 22, tzinfo=datetime.UTC)
 PASSPHRASE = "Zk7RtW3yNq9BvX5mLc2JhGd8"
 
 
@@ -625,13 +626,31 @@ def test_the_report_is_for_a_person() -> None:
     assert "ERROR ZONE_UNKNOWN on data1" in text and "accepted: one of a, b" in text and "WARNING CA_EXPIRES_SOON on all hosts" in text
 
 
-@pytest.mark.parametrize(("text", "amount"), [("512m", 512), ("1g", 1024), ("1.5G", 1536), ("256MiB", 256), (1048576, 1), ("2048k", 2), ("lots", None), (True, None)])
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
+        ("512m", 512),
+        ("1g", 1024),
+        ("1.5G", 1536),
+        ("256MiB", 256),
+        (1048576, 1),
+        ("2048k", 2),
+        ("lots", None),
+        (True, None),
+    ],
+)
 def test_memory_limits(text: t.Any, amount: float | None) -> None:
     assert core.mebibytes(text) == amount
 
 
 def test_memory_of_a_host() -> None:
-    values = {"redis_cache_memory_limit": "384m", "redis_cache_maxmemory": "256mb", "api_memory_mib": 1024, "worker_memory_mib": "x", "edge_nginx_memory_limit": "1g"}
+    values = {
+        "redis_cache_memory_limit": "384m",
+        "redis_cache_maxmemory": "256mb",
+        "api_memory_mib": 1024,
+        "worker_memory_mib": "x",
+        "edge_nginx_memory_limit": "1g",
+    }
     assert core.memory_of(values, ["redis", "api", "worker", "registry"]) == {"redis_cache_memory_limit": 384, "api_memory_mib": 1024}
 
 

@@ -86,7 +86,7 @@ def certificate(directory: pathlib.Path) -> tuple[str, str]:
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "registry")])
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
@@ -113,7 +113,7 @@ class Registry(http.server.BaseHTTPRequestHandler):
         self.send_response(code)
         self.end_headers()
 
-    def log_message(self, format: str, *args: t.Any) -> None:
+    def log_message(self, *args: t.Any) -> None:
         pass
 
 
@@ -141,9 +141,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[tuple[str, 
         ("redis", DIGEST, "correct", False, False, "does not answer"),
     ],
 )
-def test_the_registry_is_asked(
-    registry: tuple[str, str], name: str, digest: str, password: str | None, trusted: bool, found: bool, reason: str
-) -> None:
+def test_the_registry_is_asked(registry: tuple[str, str], name: str, digest: str, password: str | None, trusted: bool, found: bool, reason: str) -> None:
     host, ca = registry
     access = io.RegistryAccess(host, "platform", password, ca if trusted else None)
     answer = io.registry_presence(image(name, digest, host), access)

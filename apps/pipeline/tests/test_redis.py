@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Both apps find their master through Sentinel, over TLS, with their own users, and follow it when it moves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import pathlib
+import typing as t
+
+import pytest
+import redis
+from servers import ADMIN, Certificates, RedisServer, run_redis, wait_for
+
+from app import redis_client as api_client
+from app.settings import Settings as ApiSettings
+from pipeline.redis_client import connect
+from pipeline.settings import Settings
+
+SENTINEL = "sentinel-password"
+
+
+class Cluster(t.NamedTuple):
+    servers: tuple[RedisServer, RedisServer]
+    sentinel: RedisServer
+    environment: dict[str, str]
+
+    def ask(self) -> redis.Redis:
+        ca = self.environment["REDIS_CA_FILE"]
+        return redis.Redis(host="127.0.0.1", port=self.sentinel.port, password=SENTINEL, ssl=True, ssl_ca_certs=ca, decode_responses=True)
+
+    def master(self) -> int:
+        with self.ask() as connection:
+            return int(connection.sentinel_get_master_addr_by_name("queue")[1])
+
+
+@pytest.fixture
+def cluster(tmp_path: pathlib.Path, certificates: Certificates, redis_rules: dict[tuple[str, str], str]) -> t.Iterator[Cluster]:
+    users = {user: rule for (server, user), rule in redis_rules.items() if server == "queue"}
+    replication = ("masteruser admin", f"masterauth {ADMIN}", "repl-diskless-sync-delay 0")
+    with contextlib.ExitStack() as stack:
+        one = stack.enter_context(run_redis(tmp_path / "one", users, *replication, tls=certificates))
+        two = stack.enter_context(run_redis(tmp_path / "two", users, *replication, f"replicaof 127.0.0.1 {one.port}", tls=certificates))
+        watch = (
+            f"requirepass {SENTINEL}", f"sentinel monitor queue 127.0.0.1 {one.port} 1", "sentinel auth-user queue admin", f"sentinel auth-pass queue {ADMIN}",
+            "sentinel down-after-milliseconds queue 2000", "sentinel failover-timeout queue 10000",
+        )  # fmt: skip
+        sentinel = stack.enter_context(run_redis(tmp_path / "sentinel", {}, *watch, mode="redis-sentinel", tls=certificates))
+        environment = {
+            "REDIS_SENTINELS": f"127.0.0.1:1,127.0.0.1:{sentinel.port}",  # the first is away: the next one answers
+            "REDIS_SENTINEL_PASSWORD": SENTINEL, "REDIS_TLS": "true", "REDIS_CA_FILE": certificates.authority,
+            "MINIO_ENDPOINT": "minio:9000", "MINIO_ACCESS_KEY": "a", "MINIO_SECRET_KEY": "b",
+        }  # fmt: skip
+        cluster = Cluster((one, two), sentinel, environment)
+
+        def replicated() -> bool:
+            with cluster.ask() as connection:
+                replicas = connection.sentinel_slaves("queue")
+            return bool(replicas) and replicas[0]["master-link-status"] == "ok"
+
+        wait_for(replicated, 30, "the replica")
+        yield cluster
+
+
+def test_sentinel_tls_users_and_a_failover(cluster: Cluster) -> None:
+    settings = Settings.load({**cluster.environment, "REDIS_USERNAME": "pipeline", "REDIS_PASSWORD": "pipeline-password"})
+    api = ApiSettings.load(
+        {**cluster.environment, "REDIS_USERNAME": "api", "REDIS_PASSWORD": "api-password", "SECRET_KEY": "s" * 32, "API_ADMIN_PASSWORD": "long-password"}
+    )
+    connection = connect(settings.redis)
+    connection.lpush("pipeline:runs", "before")
+    blocking = api_client.queue_blocking(api)
+    assert blocking.lrange("pipeline:runs", 0, -1) == [b"before"]
+
+    async def asynchronous() -> list[bytes]:
+        client = api_client.queue(api)
+        try:
+            return t.cast("list[bytes]", await t.cast(t.Any, client.lrange("pipeline:runs", 0, -1)))
+        finally:
+            await client.aclose()
+
+    assert asyncio.run(asynchronous()) == [b"before"]
+    old = cluster.master()
+    with cluster.ask() as ask:
+        ask.execute_command("SENTINEL", "FAILOVER", "queue")
+    wait_for(lambda: cluster.master() != old, 30, "the failover")
+
+    def writes() -> bool:
+        with contextlib.suppress(redis.RedisError):
+            return bool(connection.lpush("pipeline:runs", "after"))
+        return False
+
+    wait_for(writes, 20, "a write to the new master")
+    wait_for(lambda: b"before" in asyncio.run(asynchronous()), 20, "the API on the new master")
+    assert b"after" in blocking.lrange("pipeline:runs", 0, -1)
+
+
+def test_a_server_of_another_authority_is_refused(cluster: Cluster, tmp_path: pathlib.Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    environment = {**cluster.environment, "REDIS_CA_FILE": Certificates(other).authority, "REDIS_USERNAME": "pipeline", "REDIS_PASSWORD": "pipeline-password"}
+    with pytest.raises(redis.ConnectionError):
+        connect(Settings.load(environment).redis).ping()
+
+
+@pytest.mark.parametrize(
+    ("user", "command"),
+    [
+        ("pipeline", ("CONFIG", "GET", "*")), ("pipeline", ("FLUSHALL",)), ("pipeline", ("KEYS", "*")), ("pipeline", ("SET", "cache:x", "1")),
+        ("pipeline", ("PUBLISH", "other", "x")), ("api", ("GET", "pipeline:schedule:since")), ("api", ("DEL", "pipeline:runs")),
+        ("api", ("PUBLISH", "pipeline-events", "x")), ("api", ("EVAL", "return 1", "0")), ("api", ("BLMOVE", "rq:queue:pipeline", "rq:x", "LEFT", "LEFT", "1")),
+    ],
+)  # fmt: skip
+def test_the_users_may_not_do_more(_queue_server: RedisServer, user: str, command: tuple[str, ...]) -> None:
+    with redis.Redis(port=_queue_server.port, username=user, password=f"{user}-password") as connection, pytest.raises(redis.exceptions.NoPermissionError):
+        connection.execute_command(*command)
