@@ -53,7 +53,7 @@ class Inventory:
         init_plugin_loader([str(ROOT / ".ansible" / "collections")])
         self.loader = DataLoader()
         self.loader.set_basedir(str(ROOT))
-        self.loader.set_vault_secrets(CLI.setup_vault_secrets(self.loader, vault_ids=constants.DEFAULT_VAULT_IDENTITY_LIST, auto_prompt=False))
+        self.loader.set_vault_secrets(CLI.setup_vault_secrets(self.loader, vault_ids=constants.config.get_config_value("DEFAULT_VAULT_IDENTITY_LIST"), auto_prompt=False))
         self.manager = InventoryManager(loader=self.loader, sources=[source])
         self.variable_manager = VariableManager(loader=self.loader, inventory=self.manager)
         self.known: dict[tuple[str, str], dict[str, t.Any]] = {}

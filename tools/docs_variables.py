@@ -23,6 +23,8 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN = "<!-- variables: written by tools/docs_variables.py from meta/argument_specs.yml -->"
 END = "<!-- variables: end -->"
+# A longer default would make the table unreadable.
+LONGEST = 160
 USERS = ("roles", "plugins", "playbooks")
 SUFFIXES = {".yml", ".j2", ".py", ".sh", ".conf"}
 
@@ -66,6 +68,8 @@ def default(option: dict[str, t.Any]) -> str:
         return ""
     value = option["default"]
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if len(text) > LONGEST:
+        return "see [defaults](defaults/main.yml)"
     return "`" + re.sub(r"\s+", " ", text).strip().replace("|", "\\|") + "`" if text else '`""`'
 
 
@@ -74,7 +78,7 @@ def rows(options: dict[str, t.Any], prefix: str = "") -> t.Iterator[str]:
         text = markdown(option.get("description", ""))
         if option.get("choices"):
             text += " One of " + ", ".join(f"`{choice}`" for choice in option["choices"]) + "."
-        if option.get("no_log"):
+        if option.get("no_log") and not text.endswith("Secret."):
             text += " Secret."
         yield f"| `{prefix}{name}` | {kind(option)} | {default(option)} | {text} |"
         if option.get("options"):

@@ -179,7 +179,7 @@ class ActionModule(ActionBase):
                 view.values[name] = core.plain(templar.template(variables[name]))
             except Exception as error:  # filters and lookups raise anything; each becomes a finding
                 later = [*LATER, *([str(view.values["platform_pki_dir"])] if view.values.get("platform_pki_dir") else [])]
-                view.problems[name] = core.problem_from_error(str(error), later)
+                view.problems[name] = core.problem_from_error(str(error), later, str(variables[name]))
         if role == "platform":
             for name in CONNECTION:
                 if name in variables:
@@ -217,6 +217,9 @@ class ActionModule(ActionBase):
                 if name in missing or (not view.values.get(name) and name not in view.problems and not view.raw.get(name)):
                     missing.add(name)
                     core.missing_secret(findings, name, [view.name])
+            # Images that are missing are reported as such, not as what is missing in the variables that use them.
+            images = view.values.get("platform_images")
+            missing |= {name for tier in core.TIERS.values() for name in tier.images if isinstance(images, dict) and not images.get(name)}
             core.check_problems(findings, view.name, view.problems, missing)
 
             def shown(name: str, view: HostView = view) -> str:

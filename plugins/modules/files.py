@@ -294,6 +294,16 @@ def main() -> t.NoReturn:
                 },
             },
             "payload": {"type": "str", "no_log": True},
+            # The action plugin's own, resolved on the controller.
+            "tree": {"type": "str", "default": "files"},
+            "mode": {"type": "str", "default": "0644"},
+            "modes": {"type": "dict", "default": {}},
+            "extra_files": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {"path": {"type": "str", "required": True}, "src": {"type": "str", "required": True}},
+            },
         },
         supports_check_mode=True,
     )

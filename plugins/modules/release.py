@@ -605,6 +605,13 @@ def main() -> t.NoReturn:
             "keep_releases": {"type": "int", "default": 3},
             "services": {"type": "list", "elements": "str", "default": []},
             "payload": {"type": "str", "no_log": True},
+            # The action plugin's own, resolved on the controller.
+            "extra_files": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {"path": {"type": "str", "required": True}, "src": {"type": "str", "required": True}},
+            },
         },
         required_if=[("state", "staged", ("payload",))],
         supports_check_mode=True,

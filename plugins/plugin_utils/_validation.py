@@ -250,23 +250,30 @@ TYPE_WORDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """A variable that could not be resolved. C(undefined) names what it wanted; C(later) is set if a run itself provides that."""
+    """A variable that could not be resolved.
+
+    C(undefined) names what it wanted; C(later) is set if a run itself provides that; C(direct) if the variable itself asks for it, and
+    not only another one that it uses.
+    """
 
     text: str
     undefined: tuple[str, ...] = ()
     later: bool = False
+    direct: bool = True
 
 
 UNDEFINED_PATTERNS = (re.compile(r"'([A-Za-z_][\w.]*)' is undefined"), re.compile(r"has no attribute '([A-Za-z_]\w*)'"))
 
 
-def problem_from_error(text: str, later: t.Iterable[str] = ()) -> Problem:
-    """Read the error of a template. C(later) holds names and paths that exist only during a run."""
+def problem_from_error(text: str, later: t.Iterable[str] = (), source: str | None = None) -> Problem:
+    """Read the error of a template. C(later) holds names and paths that exist only during a run, C(source) the template's text."""
     undefined: list[str] = []
     for pattern in UNDEFINED_PATTERNS:
         undefined += [name for name in pattern.findall(text) if name not in undefined]
     text = " ".join(text.split())
-    return Problem(text, tuple(undefined), any(name in undefined or (len(name) > 1 and "/" in name and name in text) for name in later))
+    unknown_yet = any(name in undefined or (len(name) > 1 and "/" in name and name in text) for name in later)
+    direct = source is None or not undefined or any(name.rpartition(".")[2] in source for name in undefined)
+    return Problem(text, tuple(undefined), unknown_yet, direct)
 
 
 def accepted_by(spec: t.Mapping[str, t.Any]) -> str:
@@ -362,8 +369,11 @@ def check_role_variables(
 
 def check_problems(findings: Findings, host: str, problems: t.Mapping[str, Problem], missing: t.Container[str]) -> None:
     """Variables that could not be resolved, apart from those that follow from one that is reported as missing."""
+    asked = {item for problem in problems.values() if problem.direct for item in problem.undefined}
     for name, problem in sorted(problems.items()):
         if problem.later or any(item in missing for item in problem.undefined):
+            continue
+        if not problem.direct and asked.issuperset(problem.undefined):
             continue
         if problem.undefined:
             wanted = listing(problem.undefined)

@@ -394,6 +394,7 @@ def test_what_follows_from_a_missing_variable_is_not_reported_again() -> None:
         "c": core.Problem("wrong"),
         "d": core.Problem("", ("ansible_facts",), True),
     }
+    problems["e"] = core.problem_from_error("'other' is undefined", (), "{{ b }}")
     core.check_problems(findings, "h", problems, {"gone"})
     assert [finding.variable for finding in findings.sorted()] == ["b", "c"]
     assert "Define other" in str(findings.sorted()[0].mend)

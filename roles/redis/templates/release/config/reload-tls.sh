@@ -8,9 +8,8 @@ set -eu
 
 case $1 in
   sentinel)
-    sleep $((INDEX * 3))
-    # The connection ends with the server, which is no failure; the restart policy starts it again.
-    cli admin "$SELF" "$(port_of sentinel)" SHUTDOWN || true
+    # In the background: this command would end with the server, and be taken as failed. The restart policy starts it again.
+    (sleep $((1 + INDEX * 3)) && cli admin "$SELF" "$(port_of sentinel)" SHUTDOWN) </dev/null >/dev/null 2>&1 &
     ;;
   *)
     cli admin "$SELF" "$(port_of "$1")" CONFIG SET tls-cert-file /live/tls/tls.crt tls-key-file /live/tls/private/tls.key \
