@@ -73,6 +73,37 @@ def container_faults(container: dict[str, t.Any], capabilities: t.Collection[str
     return [fault for fault, good in conditions.items() if not good]
 
 
+def assert_confined(containers: dict[str, dict[str, t.Any]], capabilities: t.Mapping[str, t.Collection[str]] | None = None) -> None:
+    """Every container of the tier is confined; `capabilities` names services that may have some, and with them the root user."""
+    assert containers, "no container of the tier is running"
+    allowed = capabilities or {}
+    faults = {service: container_faults(c, allowed.get(service, ()), root=service in allowed) for service, c in containers.items()}
+    assert {service: found for service, found in faults.items() if found} == {}
+
+
+def assert_no_secret(containers: dict[str, dict[str, t.Any]], secrets: dict[str, str]) -> None:
+    """docker inspect shows no secret: not in the environment, the command, a label or a health check's output."""
+    shown = {service: json.dumps(container) for service, container in containers.items()}
+    assert [(service, name) for service, text in shown.items() for name, secret in secrets.items() if secret in text] == []
+
+
+def assert_secret_files(host: Host, root: str, tier: str, uid: int, expect: bool = True) -> None:
+    """Secrets and private keys belong to the tier's user, who may only read them, and nobody else may."""
+    base = f"{root}/{tier}"
+    wanted = "'(' -path '*/secrets/*' -o -path '*/private/*' -o -name '*.key' ')'"
+    # A tier without secrets has no such directory.
+    out = host.run(f"find -L {base}/current/secrets {base}/live -type f {wanted} -printf '%m %U %p\\n'").stdout
+    lines = [line.split(" ", 2) for line in out.splitlines()]
+    assert bool(lines) == expect
+    assert [path for mode, owner, path in lines if mode != "400" or int(owner) != uid] == []
+
+
+def assert_current_release(host: Host, root: str, tier: str, containers: dict[str, dict[str, t.Any]]) -> None:
+    """All containers run the release to which `current` points."""
+    release = host.check_output("basename $(readlink -f %s/%s/current)", root, tier)
+    assert {c["Config"]["Labels"]["novacorrente.release"] for c in containers.values()} == {release}
+
+
 def get(host: Host, url: str, ca: str, headers: dict[str, str] | None = None) -> Answer:
     """GET https://address:port/path as the host itself sees it, the certificate verified against the CA file on the host."""
     match = re.fullmatch(r"https://([^/:]+)(?::(\d+))?(/.*)", url)

@@ -53,7 +53,9 @@ class Inventory:
         init_plugin_loader([str(ROOT / ".ansible" / "collections")])
         self.loader = DataLoader()
         self.loader.set_basedir(str(ROOT))
-        self.loader.set_vault_secrets(CLI.setup_vault_secrets(self.loader, vault_ids=constants.config.get_config_value("DEFAULT_VAULT_IDENTITY_LIST"), auto_prompt=False))
+        self.loader.set_vault_secrets(
+            CLI.setup_vault_secrets(self.loader, vault_ids=constants.config.get_config_value("DEFAULT_VAULT_IDENTITY_LIST"), auto_prompt=False)
+        )
         self.manager = InventoryManager(loader=self.loader, sources=[source])
         self.variable_manager = VariableManager(loader=self.loader, inventory=self.manager)
         self.known: dict[tuple[str, str], dict[str, t.Any]] = {}
@@ -65,7 +67,7 @@ class Inventory:
                 for part in ("defaults", "vars"):
                     path = ROOT / "roles" / name / part / "main.yml"
                     if path.exists():
-                        values.update(self.loader.load_from_file(str(path)) or {})
+                        values.update(self.loader.load_from_file(str(path), trusted_as_template=True) or {})
             values.update(self.variable_manager.get_vars(host=self.manager.get_host(host)))
             values["hostvars"] = {name: self.variable_manager.get_vars(host=self.manager.get_host(name)) for name in self.hosts()}
             self.known[host, role] = values
@@ -74,6 +76,15 @@ class Inventory:
     def value(self, host: str, name: str, role: str = "platform") -> t.Any:
         values = self.variables(host, role)
         return Templar(loader=self.loader, variables=values).template(values[name])
+
+    def secrets(self, host: str) -> dict[str, str]:
+        """Values of all variables that an argument spec of any role marks as secret, where the inventory sets them."""
+        names: set[str] = set()
+        for path in ROOT.glob("roles/*/meta/argument_specs.yml"):
+            for entry in (self.loader.load_from_file(str(path)) or {})["argument_specs"].values():
+                names.update(name for name, option in (entry.get("options") or {}).items() if option.get("no_log"))
+        values = {name: self.value(host, name) for name in names if name in self.variables(host)}
+        return {name: text for name, text in values.items() if isinstance(text, str) and len(text) >= 8}
 
     def hosts(self) -> list[str]:
         return [str(item.name) for item in self.manager.get_hosts()]
@@ -115,6 +126,11 @@ def role(request: pytest.FixtureRequest) -> str:
 def value(host: Host, inventory: Inventory, role: str) -> t.Callable[[str], t.Any]:
     """A variable of the host, as the role under test sees it."""
     return lambda name: inventory.value(checks.name(host), name, role)
+
+
+@pytest.fixture(scope="module")
+def secrets(host: Host, inventory: Inventory) -> dict[str, str]:
+    return inventory.secrets(checks.name(host))
 
 
 @pytest.fixture(scope="module")

@@ -109,7 +109,7 @@ stop() {
 }
 
 remove() {
-  local mount chain table policy forward
+  local mount chain table policy forward rules='-j DOCKER'
   stop
   case "$LAB_STATE:$LAB_RUN" in /*/*:/*/*) ;; *) fail "LAB_STATE and LAB_RUN must be directories of their own, not $LAB_STATE and $LAB_RUN." ;; esac
   # Deepest first. A mount that is still busy is detached: nobody of ours is left to use it.
@@ -119,9 +119,12 @@ remove() {
   policy=$(sed -n 's/.*policy=//p' "$LAB_STATE/machine" 2>/dev/null || true)
   forward=$(sed -n 's/.*forward=\([01]\).*/\1/p' "$LAB_STATE/machine" 2>/dev/null || true)
   if ! others && [ -d "$LAB_STATE/docker" ]; then
-    if ip -4 -o address show dev docker0 2>/dev/null | grep -q " $LAB_BRIDGE_ADDRESS "; then ip link delete docker0 || true; fi
+    if ip -4 -o address show dev docker0 2>/dev/null | grep -q " $LAB_BRIDGE_ADDRESS "; then
+      ip link delete docker0 || true
+      rules='(-j DOCKER|-[io] docker0)'
+    fi
     for table in nat filter; do
-      iptables -t "$table" -S 2>/dev/null | grep -E '^-A (FORWARD|PREROUTING|OUTPUT|POSTROUTING) .*-j DOCKER' | sed 's/^-A/-D/' | while read -r chain; do
+      iptables -t "$table" -S 2>/dev/null | grep -E "^-A (FORWARD|PREROUTING|OUTPUT|POSTROUTING) .*$rules" | sed 's/^-A/-D/' | while read -r chain; do
         # shellcheck disable=SC2086
         eval iptables -t "$table" $chain || true
       done

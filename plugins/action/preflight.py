@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 import typing as t
 
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.novacorrente.platform.plugins.module_utils._preflight import judge_clock
@@ -32,6 +32,9 @@ class ActionModule(ActionBase):
             answer = self._execute_module(module_name="novacorrente.platform.preflight", module_args=args, task_vars=task_vars)
         except AnsibleConnectionFailure as error:
             answer = {"unreachable": True, "msg": str(error)}
+        except AnsibleError as error:
+            # A connection plugin raises this where sudo wants a password that it has not got.
+            answer = {"failed": True, "msg": str(error)}
         after = time.time()
         if "findings" in answer:
             answer["findings"] += judge_clock(float(answer["time"]), before, after, tolerance)

@@ -49,17 +49,13 @@ _value:
 def addresses(hosts: t.Any, hostvars: t.Any) -> list[str]:
     """Return the address of each host, in order."""
     if isinstance(hosts, str) or not hasattr(hosts, "__iter__"):
-        raise AnsibleFilterError(
-            f"addresses expects a list of inventory host names, got {hosts!r}"
-        )
+        raise AnsibleFilterError(f"addresses expects a list of inventory host names, got {hosts!r}")
     result = []
     for host in hosts:
         try:
             variables = hostvars[host]
         except KeyError:
-            raise AnsibleFilterError(
-                f"addresses: {host!r} is not a host of this inventory"
-            ) from None
+            raise AnsibleFilterError(f"addresses: {host!r} is not a host of this inventory") from None
         for name in ("platform_address", "ansible_host"):
             if name in variables:
                 result.append(str(variables[name]))

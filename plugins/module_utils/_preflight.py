@@ -90,7 +90,7 @@ def parse_local_addresses(fib_trie: str, if_inet6: str) -> set[str]:
         match = re.match(r"^\s*\|--\s+(\S+)", line)
         if match:
             last = match.group(1)
-        elif last and "host LOCAL" in line:
+        elif last and "/32 host LOCAL" in line:
             addresses.add(last)
     for line in if_inet6.splitlines():
         fields = line.split()
@@ -308,7 +308,9 @@ def judge_disk(spaces: t.Iterable[Space], minimum_gib: float, minimum_inodes: in
     for items in by_device.values():
         paths = " and ".join(dict.fromkeys(item.path for item in items))
         space = items[0]
-        mend = f"Free space on {space.mount} (docker system df shows what images and containers take), or give it a larger disk."
+        mend = (
+            f"Free space on {space.mount} (docker system df shows what images and containers take), give it a larger disk, or set platform_root to another one."
+        )
         if space.free_gib < minimum_gib:
             findings.append(
                 finding(

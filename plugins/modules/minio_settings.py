@@ -260,9 +260,7 @@ class MinioSettings:
         self.check_users()
         wanted = self.wanted()
         endpoint = self.ready_endpoint()
-        self.admin = MinioAdmin(
-            endpoint=endpoint, credentials=StaticProvider(self.access_key, self.secret_key), region=self.region, http_client=self.http
-        )
+        self.admin = MinioAdmin(endpoint=endpoint, credentials=StaticProvider(self.access_key, self.secret_key), region=self.region, http_client=self.http)
         self.s3 = self.client(endpoint, self.access_key, self.secret_key)
         self.endpoint = endpoint
         changes = steps(wanted, self.seen(wanted))
@@ -299,10 +297,7 @@ class MinioSettings:
                 item["name"]: {"Version": "2012-10-17", "Statement": item["statements"]} if item["state"] == "present" else None
                 for item in self.module.params["policies"]
             },
-            users=[
-                WantedUser(item["access_key"], frozenset(item["policies"]) if item["state"] == "present" else None)
-                for item in self.module.params["users"]
-            ],
+            users=[WantedUser(item["access_key"], frozenset(item["policies"]) if item["state"] == "present" else None) for item in self.module.params["users"]],
         )
 
     def client(self, endpoint: str, access_key: str, secret_key: str) -> Minio:

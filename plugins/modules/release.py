@@ -277,9 +277,7 @@ class Release:
             return ""
 
     def containers(self) -> list[Container]:
-        code, out, err = self.docker(
-            ["ps", "--all", "--no-trunc", "--filter", f"label=com.docker.compose.project={self.tier}", "--format", "{{json .}}"]
-        )
+        code, out, err = self.docker(["ps", "--all", "--no-trunc", "--filter", f"label=com.docker.compose.project={self.tier}", "--format", "{{json .}}"])
         if code == 0:
             return parse_containers(out)
         if self.module.check_mode:
@@ -293,9 +291,7 @@ class Release:
         return dict(json.loads(content))
 
     def live_differs(self) -> bool:
-        return any(
-            read_file(os.path.join(self.staged_live, path)) != read_file(os.path.join(self.live, path)) for path in list_files(self.staged_live)
-        )
+        return any(read_file(os.path.join(self.staged_live, path)) != read_file(os.path.join(self.live, path)) for path in list_files(self.staged_live))
 
     def seen(self, live_differs: bool) -> Seen:
         return Seen(self.link("current") or None, self.containers(), live_differs, os.path.exists(self.reload_marker))
@@ -478,9 +474,7 @@ class Release:
             return
         for item in self.params["validate"]:
             command = [str(word) for word in item["command"]]
-            code, out, err = self.compose(
-                release, ["run", "--rm", "--no-deps", "-T", "--entrypoint", command[0], item["service"], *command[1:]]
-            )
+            code, out, err = self.compose(release, ["run", "--rm", "--no-deps", "-T", "--entrypoint", command[0], item["service"], *command[1:]])
             if code != 0:
                 raise TreeError(
                     f"tier {self.tier}: the new release was refused by {' '.join(command)!r} in service {item['service']} "
@@ -537,9 +531,7 @@ class Release:
 
     def compose(self, release: str, words: list[str]) -> tuple[int, str, str]:
         base = self.path(release)
-        return self.docker(
-            ["compose", "--project-name", self.tier, "--project-directory", base, "--file", os.path.join(base, "compose.yml"), *words]
-        )
+        return self.docker(["compose", "--project-name", self.tier, "--project-directory", base, "--file", os.path.join(base, "compose.yml"), *words])
 
     def docker(self, words: list[str]) -> tuple[int, str, str]:
         code, out, err = self.module.run_command(["docker", *words], handle_exceptions=False) if self.has_docker() else (127, "", "docker is not installed")

@@ -234,9 +234,9 @@ def listing(names: t.Iterable[str]) -> str:
 
 TYPE_WORDS = {
     "str": "a text",
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
+    "int": "a whole number (int)",
+    "float": "a number (float)",
+    "bool": "true or false (bool)",
     "list": "a list",
     "dict": "a dictionary",
     "path": "a path",
@@ -684,7 +684,7 @@ def check_members(findings: Findings, name: str, tier: Tier, members: t.Sequence
             accepted=f"{tier.minimum} or more {tier.noun.lower()}",
             mend=f"Add hosts to the group {name}, or accept the risk: platform_accept_risks: [{name.upper()}_TOO_FEW_{tier.noun}].",
         )
-    if tier.rule is None:
+    elif tier.rule is None:
         zones = zones_of(hosts, members)
         if len(zones) == 1 and len(next(iter(zones.values()))) == len(members) and _several_zones(hosts):
             zone = next(iter(zones))
@@ -892,7 +892,7 @@ TIERS: dict[str, Tier] = {
         ports=(Port(9000, "S3"), Port(9001, "console")),
         images=("minio",),
         memory=("minio_memory_limit",),
-        why="with fewer than 4 the loss of one stops writes, or a drive more cannot be lost with it",
+        why="with fewer than 4 the loss of one stops writes, or leaves them no drive to spare",
     ),
     "redis": Tier(
         3,
@@ -910,11 +910,11 @@ TIERS: dict[str, Tier] = {
         2,
         ports=(Port(80, "HTTP"), Port(443, "HTTPS"), Port(9000, "S3 for the app hosts")),
         images=("frontend", "haproxy", "keepalived"),
-        memory=("edge_nginx_memory_limit", "edge_haproxy_memory_limit", "edge_keepalived_memory_limit"),
+        memory=("edge_nginx_memory_mib", "edge_haproxy_memory_mib", "edge_keepalived_memory_mib"),
         why="the virtual address needs a second host to move to",
     ),
 }
-SERVICES: dict[str, Tier] = {"registry": Tier(1, ports=(Port(5000, "image registry"),))}
+SERVICES: dict[str, Tier] = {"registry": Tier(1, ports=(Port(5000, "image registry"),), memory=("registry_memory_max",))}
 
 
 def check_groups(findings: Findings, groups: Groups, wanted: t.Iterable[str]) -> list[str]:
@@ -997,7 +997,7 @@ def memory_of(values: Values, tiers: t.Iterable[str]) -> dict[str, int]:
     """Memory limits of the members on a host in MiB, by variable."""
     limits = {}
     for tier in tiers:
-        for name in TIERS[tier].memory if tier in TIERS else ():
+        for name in (TIERS.get(tier) or SERVICES[tier]).memory:
             value = values.get(name)
             amount = mebibytes(f"{value}m" if name.endswith("_mib") and str(value).isdigit() else value)
             if amount:
@@ -1402,7 +1402,7 @@ def check_preflight_result(findings: Findings, host: str, values: Values, result
     else:
         parts = [str(result[name]) for name in ("msg", "module_stderr", "module_stdout", "exception") if result.get(name)]
         text = " ".join(" ".join(parts[:2] or ["no answer"]).split())
-        if re.search(r"sudo|su:|doas|become|Missing .* password", " ".join(parts), re.IGNORECASE):
+        if re.search(r"\bsudo\b|\bdoas\b|\bsu: |(?:Missing|Incorrect) \w+ password", " ".join(parts), re.IGNORECASE):
             findings.add(
                 "BECOME_FAILED",
                 f"The user on {host} cannot become root: {text[:400]}",

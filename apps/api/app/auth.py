@@ -105,7 +105,8 @@ class LoginLimit:
             key = f"cache:login:{subject}:{window}"
             try:
                 async with self.connection.pipeline(transaction=True) as pipe:
-                    results: list[t.Any] = await pipe.incr(key).expire(key, 120).execute()
+                    # redis-py's incr() sends INCRBY, which the access rules do not name
+                    results: list[t.Any] = await pipe.execute_command("INCR", key).expire(key, 120).execute()
                 return int(results[0])
             except RedisError as exc:
                 log.warning("login attempts are counted in memory: %s", type(exc).__name__)

@@ -142,3 +142,14 @@ def test_the_examples_name_the_secrets_that_the_roles_require() -> None:
     for inventory in ("prod", "staging"):
         example = yaml.safe_load((REPOSITORY / f"inventories/{inventory}/group_vars/all/vault.yml.example").read_text(encoding="utf-8"))
         assert sorted(example) == names
+
+
+@pytest.mark.parametrize("inventory", ["prod", "staging"])
+def test_the_examples_name_variables_that_there_are(inventory: str) -> None:
+    from ansible_collections.novacorrente.platform.plugins.plugin_utils._validation_io import load_roles
+
+    known = {name for role in load_roles(str(REPOSITORY / "roles")).values() for name in role.options}
+    for path in sorted((REPOSITORY / "inventories" / inventory / "group_vars").rglob("*.yml")):
+        # What is commented out counts, too: an operator takes it for real.
+        names = re.findall(r"^(?:# )?([a-z]+_[a-z0-9_]+):", path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert {name for name in names if not name.startswith("ansible_")} <= known, path

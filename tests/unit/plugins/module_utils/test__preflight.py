@@ -43,6 +43,8 @@ FIB_TRIE = """Main:
            /32 link BROADCAST
 Local:
      +-- 127.0.0.0/8 2 0 2
+        |-- 127.0.0.0
+           /8 host LOCAL
         |-- 127.0.0.1
            /32 host LOCAL
 """
