@@ -215,7 +215,7 @@ try:
     import urllib3
     from minio import Minio
     from minio.commonconfig import Filter
-    from minio.credentials import StaticProvider
+    from minio.credentials.providers import StaticProvider
     from minio.error import MinioAdminException, MinioException, S3Error
     from minio.lifecycleconfig import Expiration, LifecycleConfig, NoncurrentVersionExpiration, Rule
     from minio.minioadmin import MinioAdmin
@@ -311,8 +311,11 @@ class MinioSettings:
             for endpoint in self.endpoints:
                 try:
                     answer = self.http.request("GET", f"https://{endpoint}/minio/health/cluster", retries=False)
+                except urllib3.exceptions.ConnectTimeoutError:
+                    states.append(f"{endpoint}: no connection within {CONNECT_TIMEOUT} s, is the port open to this controller?")
+                    continue
                 except urllib3.exceptions.HTTPError as exc:
-                    states.append(f"{endpoint}: {exc}")
+                    states.append(f"{endpoint}: {type(exc).__name__}: {exc}")
                     continue
                 if answer.status == 200 and not answer.headers.get("x-minio-server-status"):
                     return endpoint
@@ -468,6 +471,8 @@ def main() -> t.NoReturn:
     except SettingsError as exc:
         module.fail_json(msg=str(exc))
     except S3Error as exc:
+        if exc.code in WRONG_KEY:
+            module.fail_json(msg=f"MinIO does not accept the administrator's access_key and secret_key ({exc.code}).")
         module.fail_json(msg=f"MinIO refused the request ({exc.code}): {exc.message}. Resource: {exc.resource}")
     except MinioAdminException as exc:
         module.fail_json(msg=f"MinIO refused an administrative request: {exc}")

@@ -1402,7 +1402,7 @@ def check_preflight_result(findings: Findings, host: str, values: Values, result
     else:
         parts = [str(result[name]) for name in ("msg", "module_stderr", "module_stdout", "exception") if result.get(name)]
         text = " ".join(" ".join(parts[:2] or ["no answer"]).split())
-        if re.search(r"\bsudo\b|\bdoas\b|\bsu: |(?:Missing|Incorrect) \w+ password", " ".join(parts), re.IGNORECASE):
+        if re.search(r"\bsudo|\bdoas\b|\bsu: |(?:Missing|Incorrect) \w+ password", " ".join(parts), re.IGNORECASE):
             findings.add(
                 "BECOME_FAILED",
                 f"The user on {host} cannot become root: {text[:400]}",
