@@ -76,7 +76,7 @@ class Certificates:
         pathlib.Path(self.certificate).write_bytes(leaf.public_bytes(serialization.Encoding.PEM))
 
     def _build(self, name: x509.Name, key: ec.EllipticCurvePrivateKey, constraints: x509.BasicConstraints) -> x509.Certificate:
-        now = datetime.datetime.now(datetime.timezone.utc)
+        now = datetime.datetime.now(datetime.UTC)
         usage = {f: False for f in ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only", "decipher_only")}
         return (
             x509.CertificateBuilder()

@@ -8,6 +8,7 @@ listening ends, and requests in flight have SHUTDOWN_GRACE_SECONDS to finish.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -70,10 +71,8 @@ class Server(uvicorn.Server):
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, wake.set)
         known = _stamp(certificate, key)
         while True:
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(wake.wait(), CERTIFICATE_POLL)
-            except TimeoutError:
-                pass
             wake.clear()
             found = _stamp(certificate, key)
             if found is None or found == known:

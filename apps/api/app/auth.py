@@ -106,7 +106,9 @@ class LoginLimit:
             try:
                 async with self.connection.pipeline(transaction=True) as pipe:
                     # redis-py's incr() sends INCRBY, which the access rules do not name
-                    results: list[t.Any] = await pipe.execute_command("INCR", key).expire(key, 120).execute()
+                    pipe.execute_command("INCR", key)
+                    pipe.expire(key, 120)
+                    results: list[t.Any] = await pipe.execute()
                 return int(results[0])
             except RedisError as exc:
                 log.warning("login attempts are counted in memory: %s", type(exc).__name__)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import typing as t
 
 import redis.asyncio
 from redis.exceptions import RedisError
@@ -40,7 +41,7 @@ class ResultCache:
         assert self.connection is not None
         try:
             async with asyncio.timeout(1.5):
-                value: bytes | None = await self.connection.get(PREFIX + key)
+                value = t.cast("bytes | None", await self.connection.get(PREFIX + key))
         except (RedisError, OSError, TimeoutError) as exc:
             self._failed(exc)
             return None

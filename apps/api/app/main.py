@@ -114,7 +114,7 @@ class State:
     async def _ping(connection: redis.asyncio.Redis | None) -> str | None:
         if connection is None:
             return "off"
-        await t.cast("t.Awaitable[bool]", connection.ping())
+        await connection.ping()
         return None
 
     @staticmethod
@@ -238,7 +238,12 @@ def _api(app: FastAPI) -> None:
         if identity is None:
             raise unauthorized("User name or password is wrong.")
         request.state.user = identity.name
-        document = {"access_token": state.authority.issue(identity), "token_type": "bearer", "expires_in": state.settings.token_ttl, "roles": list(identity.roles)}
+        document = {
+            "access_token": state.authority.issue(identity),
+            "token_type": "bearer",
+            "expires_in": state.settings.token_ttl,
+            "roles": list(identity.roles),
+        }
         return JSONResponse(document, headers={"Cache-Control": "no-store"})
 
     @app.get("/api/v1/tables")

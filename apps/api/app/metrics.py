@@ -9,8 +9,11 @@ REGISTRY = CollectorRegistry()
 REQUESTS = Counter("api_requests", "Requests by route template.", ["method", "route", "status"], registry=REGISTRY)
 ERRORS = Counter("api_errors", "Requests answered with 5xx.", ["method", "route"], registry=REGISTRY)
 SECONDS = Histogram(
-    "api_request_duration_seconds", "Duration of a request.", ["method", "route"],
-    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10), registry=REGISTRY,
+    "api_request_duration_seconds",
+    "Duration of a request.",
+    ["method", "route"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+    registry=REGISTRY,
 )
 IN_FLIGHT = Gauge("api_requests_in_flight", "Requests being answered.", registry=REGISTRY)
 CACHE = Counter("api_cache", "Look-ups in the result cache.", ["result"], registry=REGISTRY)

@@ -98,10 +98,18 @@ class Observe:
         quiet = scope["path"] in _QUIET and status < 500
         log.log(
             logging.DEBUG if quiet else logging.INFO,
-            "%s %s %s", method, scope["path"], status,
+            "%s %s %s",
+            method,
+            scope["path"],
+            status,
             extra={
-                "method": method, "path": scope["path"], "route": route, "status": status, "duration_ms": round(seconds * 1000, 1),
-                "client": _client(scope), "user": scope.get("state", {}).get("user"),
+                "method": method,
+                "path": scope["path"],
+                "route": route,
+                "status": status,
+                "duration_ms": round(seconds * 1000, 1),
+                "client": _client(scope),
+                "user": scope.get("state", {}).get("user"),
             },
         )
 

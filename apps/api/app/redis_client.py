@@ -40,7 +40,7 @@ def asynchronous(settings: Settings, master: str, host: str, port: int, timeout:
     watch["retry"] = redis.asyncio.retry.Retry(NoBackoff(), 0)
     if not settings.redis_sentinels:
         return redis.asyncio.Redis(host=host, port=port, **data)
-    sentinel = redis.asyncio.sentinel.Sentinel(settings.redis_sentinels, sentinel_kwargs=watch, **data)
+    sentinel: t.Any = redis.asyncio.sentinel.Sentinel(settings.redis_sentinels, sentinel_kwargs=watch, **data)  # type: ignore[no-untyped-call]
     return t.cast(redis.asyncio.Redis, sentinel.master_for(master))
 
 
@@ -59,5 +59,5 @@ def queue_blocking(settings: Settings) -> redis.Redis:
     watch["retry"] = redis.retry.Retry(NoBackoff(), 0)
     if not settings.redis_sentinels:
         return redis.Redis(host=settings.redis_queue_host, port=settings.redis_queue_port, **data)
-    sentinel = redis.sentinel.Sentinel(settings.redis_sentinels, sentinel_kwargs=watch, **data)
+    sentinel: t.Any = redis.sentinel.Sentinel(settings.redis_sentinels, sentinel_kwargs=watch, **data)  # type: ignore[no-untyped-call]
     return t.cast(redis.Redis, sentinel.master_for(settings.redis_sentinel_queue))

@@ -22,7 +22,9 @@ FUNCTION = "pipeline.jobs.run_pipeline"
 
 async def latest(connection: redis.asyncio.Redis, limit: int, offset: int) -> tuple[list[dict[str, t.Any]], int]:
     async with connection.pipeline(transaction=False) as pipe:
-        identifiers, total = await pipe.lrange(RUNS, offset, offset + limit - 1).llen(RUNS).execute()
+        pipe.lrange(RUNS, offset, offset + limit - 1)
+        pipe.llen(RUNS)
+        identifiers, total = await pipe.execute()
     async with connection.pipeline(transaction=False) as pipe:
         for identifier in identifiers:
             pipe.hgetall(RUN.format(identifier.decode()))
@@ -52,10 +54,10 @@ def _json(text: str | None) -> t.Any:
 
 def enqueue(connection: redis.Redis, queue: str, tables: list[str] | None, requested_by: str) -> str:
     """Put a run on the pipeline's queue; blocks."""
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     run_id = f"{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
     key = RUN.format(run_id)
-    fields = {"run_id": run_id, "status": "queued", "trigger": f"api:{requested_by}", "queued_at": now.isoformat(timespec="milliseconds")}
+    fields: dict[t.Any, t.Any] = {"run_id": run_id, "status": "queued", "trigger": f"api:{requested_by}", "queued_at": now.isoformat(timespec="milliseconds")}
     if tables:
         fields["tables"] = json.dumps(tables)
     with connection.pipeline(transaction=True) as pipe:

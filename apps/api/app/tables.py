@@ -258,9 +258,7 @@ class Query:
 
         def known(name: str, parameter: str) -> str:
             if name not in manifest.columns:
-                raise Problem(
-                    422, "unknown-column", f"{parameter}: table {manifest.table} has no column {name!r}.", columns=list(manifest.columns)
-                )
+                raise Problem(422, "unknown-column", f"{parameter}: table {manifest.table} has no column {name!r}.", columns=list(manifest.columns))
             return name
 
         chosen = tuple(known(name, "columns") for name in columns.split(",")) if columns else tuple(manifest.columns)
@@ -427,9 +425,7 @@ class Catalog:
                 results = self.engine.fetch(statements)
                 break
             except duckdb.InterruptException as exc:
-                raise Problem(
-                    503, "query-timeout", f"The query took longer than {self.engine.timeout} s.", headers={"Retry-After": "5"}
-                ) from exc
+                raise Problem(503, "query-timeout", f"The query took longer than {self.engine.timeout} s.", headers={"Retry-After": "5"}) from exc
             except duckdb.IOException as exc:
                 if attempt == 2:  # evicted between look-up and query: fetched once more
                     raise Unavailable(str(exc)) from exc

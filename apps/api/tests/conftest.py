@@ -5,15 +5,14 @@ import pathlib
 import typing as t
 
 import pytest
-from gold_tables import publish
-from fastapi.testclient import TestClient
-from servers import Buckets, make_buckets
-
 from app.main import create_app
 from app.settings import Settings
+from fastapi.testclient import TestClient
+from gold_tables import publish
 from pipeline import config, events, steps
 from pipeline.settings import Settings as PipelineSettings
 from pipeline.store import Store
+from servers import Buckets, make_buckets
 
 SECRET = "0123456789abcdef0123456789abcdef"
 PASSWORD = "admin-password-1"

@@ -11,11 +11,10 @@ import typing as t
 
 import jwt
 import pytest
-from fastapi.testclient import TestClient
-from servers import free_port
-
 from app.auth import ISSUER, LoginLimit
 from app.passwords import hash_password
+from fastapi.testclient import TestClient
+from servers import free_port
 
 SECRET = "0123456789abcdef0123456789abcdef"
 PASSWORD = "admin-password-1"

@@ -8,7 +8,6 @@ import sys
 import typing as t
 
 import pytest
-
 from app.passwords import hash_password, parse_hash, verify
 from app.settings import Settings, SettingsError
 
@@ -92,7 +91,10 @@ def test_password_hashes() -> None:
     assert not verify("correct horsf", text)
 
 
-@pytest.mark.parametrize("text", ["", "scrypt$1$1$1$x$y", "scrypt$2$8$1$AAAA$AAAA", "scrypt$16384$8$1$!$!", "scrypt$a$8$1$AAAA$AAAA", "scrypt$1073741824$8$1$" + "A" * 24 + "$" + "A" * 44])
+@pytest.mark.parametrize(
+    "text",
+    ["", "scrypt$1$1$1$x$y", "scrypt$2$8$1$AAAA$AAAA", "scrypt$16384$8$1$!$!", "scrypt$a$8$1$AAAA$AAAA", "scrypt$1073741824$8$1$" + "A" * 24 + "$" + "A" * 44],
+)
 def test_weak_or_malformed_hashes_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_hash(text)

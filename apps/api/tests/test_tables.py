@@ -9,8 +9,8 @@ import urllib.parse
 
 import duckdb
 import pytest
-from gold_tables import publish, put_manifest
 from fastapi.testclient import TestClient
+from gold_tables import publish, put_manifest
 from servers import SOURCES, Buckets, free_port, make_buckets
 
 WEATHER = "/api/v1/tables/weather"

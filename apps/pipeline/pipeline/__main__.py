@@ -107,7 +107,8 @@ def _enqueue(arguments: argparse.Namespace, settings: t.Any) -> int:
     print(json.dumps({"run_id": run_id, "status": "queued"}), flush=True)
     deadline = time.monotonic() + arguments.wait
     while arguments.wait and time.monotonic() < deadline:
-        status = (connection.hget(events.RUN.format(run_id), "status") or b"").decode()
+        found = connection.hget(events.RUN.format(run_id), "status") or b""
+        status = found.decode() if isinstance(found, bytes) else found
         if status in ("succeeded", "failed"):
             print(json.dumps({"run_id": run_id, "status": status}), flush=True)
             return 0 if status == "succeeded" else 1

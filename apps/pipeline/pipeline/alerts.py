@@ -36,9 +36,7 @@ class Alert:
             failures = [error]
         else:
             return cls(run_id, f"pipeline run {run_id} failed", (str(error)[:2000],))
-        details = tuple(
-            f"table {f.table or '-'}, step {f.step or '-'}, rule {f.rule or '-'}: {str(f)[:1500]}" for f in failures
-        )
+        details = tuple(f"table {f.table or '-'}, step {f.step or '-'}, rule {f.rule or '-'}: {str(f)[:1500]}" for f in failures)
         return cls(run_id, f"pipeline run {run_id} failed for {len(failures)} table{'s' if len(failures) > 1 else ''}", details)
 
 

@@ -101,7 +101,7 @@ class Config:
         """The named tables (by source or gold name), or all of them."""
         if not names:
             return self.tables
-        chosen = []
+        chosen: list[Table] = []
         for name in names:
             found = [table for table in self.tables if name == table.name or name in {gold.name for gold in table.gold}]
             if not found:
@@ -243,11 +243,8 @@ class _Checker:
                         self.fail(f"{where}.sql", "is not accepted; accepted: one SQL condition")
                 except duckdb.Error as exc:
                     self.fail(f"{where}.sql", f"is not valid SQL: {str(exc).splitlines()[0]}")
-        name = item.get("name")
-        if name is None:
-            name = f"{kind}({', '.join(columns)})" if columns else f"{kind}({sql})" if sql else kind
-        else:
-            name = self.text(name, f"{where}.name")
+        subject = ", ".join(columns) or sql
+        name = self.text(item.get("name", f"{kind}({subject})" if subject else kind), f"{where}.name")
         return Rule(kind, name, severity, columns, _scalar(minimum), _scalar(maximum), tuple(map(_scalar, values)), sql)
 
     def options(self, value: t.Any, where: str, fmt: str) -> dict[str, t.Any]:
@@ -263,7 +260,7 @@ class _Checker:
             elif not isinstance(option, accepted[key]) or (accepted[key] == (int,) and isinstance(option, bool)):
                 self.fail(f"{where}.{key}", f"{option!r} is not accepted; accepted: {' or '.join(kind.__name__ for kind in accepted[key])}")
             elif key == "types":
-                for column, kind in option.items():
+                for column, kind in t.cast("dict[t.Any, t.Any]", option).items():
                     if not isinstance(column, str) or not isinstance(kind, str) or not _TYPE.fullmatch(kind):
                         self.fail(f"{where}.types.{column}", f"{kind!r} is not accepted; accepted: a DuckDB type such as DATE or DECIMAL(18,2)")
             elif key == "nullstr" and isinstance(option, list) and not all(isinstance(v, str) for v in option):

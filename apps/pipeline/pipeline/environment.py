@@ -44,12 +44,10 @@ class Reader:
             if not value:
                 self.findings.append(f"{name}_FILE: {path} is empty")
             return value
-        value = self._raw(name)
-        if value is None:
-            if required:
-                self.findings.append(f"neither {name} nor {name}_FILE is set")
-            return ""
-        return value
+        given = self._raw(name)
+        if given is None and required:
+            self.findings.append(f"neither {name} nor {name}_FILE is set")
+        return given or ""
 
     def boolean(self, name: str, default: bool) -> bool:
         value = self._raw(name)

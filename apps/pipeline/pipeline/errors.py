@@ -59,9 +59,7 @@ class QualityError(PipelineError):
         for failure in self.failures:
             text = f"rule {failure['rule']}: {failure['message']}"
             if failure["sample"]:
-                text += "; for example " + ", ".join(
-                    "(" + ", ".join(f"{name}={value}" for name, value in row.items()) + ")" for row in failure["sample"]
-                )
+                text += "; for example " + ", ".join("(" + ", ".join(f"{name}={value}" for name, value in row.items()) + ")" for row in failure["sample"])
             parts.append(text)
         super().__init__(f"{layer} table {table} ({rows} rows) failed its quality rules: " + " | ".join(parts), table=table)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import json
 import logging
 import threading
@@ -40,14 +41,14 @@ _RENEW = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('EXPIR
 
 
 def timestamp() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def register(connection: Redis, run_id: str, kept: int, **fields: t.Any) -> None:
     """Add a run to the list, once."""
     key = RUN.format(run_id)
     new = connection.hsetnx(key, "run_id", run_id)
-    values = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items() if value is not None}
+    values: dict[t.Any, t.Any] = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items() if value is not None}
     with connection.pipeline(transaction=True) as pipe:
         if values:
             pipe.hset(key, mapping=values)
@@ -56,6 +57,10 @@ def register(connection: Redis, run_id: str, kept: int, **fields: t.Any) -> None
             pipe.lpush(RUNS, run_id)
             pipe.ltrim(RUNS, 0, kept - 1)
         pipe.execute()
+
+
+def _claim(got: list[t.Any], key: str, token: str, connection: Redis) -> None:
+    got.append(connection.set(key, token, nx=True, ex=LOCK_TTL))
 
 
 class Recorder:
@@ -75,7 +80,7 @@ class Recorder:
         self.publish(None, None, "started")
 
     def finish(self, status: str, error: str | None) -> None:
-        fields = {"status": status, "finished_at": timestamp(), **({"error": error[:4000]} if error else {})}
+        fields: dict[t.Any, t.Any] = {"status": status, "finished_at": timestamp(), **({"error": error[:4000]} if error else {})}
         self._try(lambda connection: connection.hset(RUN.format(self.run_id), mapping=fields))
         self.publish(None, None, status, **({"message": error[:1000]} if error else {}))
 
@@ -107,8 +112,8 @@ class Recorder:
 
     def _acquire(self, key: str, token: str, stop: threading.Event) -> bool:
         for _attempt in range(LOCK_WAIT * 2):
-            got: list[bool] = []
-            if not self._try(lambda connection: got.append(bool(connection.set(key, token, nx=True, ex=LOCK_TTL)))):
+            got: list[t.Any] = []
+            if not self._try(functools.partial(_claim, got, key, token)):
                 return False
             if got[0]:
                 return True

@@ -41,8 +41,11 @@ class Metrics:
         self.steps = Counter("pipeline_steps", "Steps by result.", ["step", "status"], registry=self.registry)
         self.errors = Counter("pipeline_errors", "Failed steps.", ["step"], registry=self.registry)
         self.seconds = Histogram(
-            "pipeline_step_duration_seconds", "Duration of a step.", ["step"],
-            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 1800), registry=self.registry,
+            "pipeline_step_duration_seconds",
+            "Duration of a step.",
+            ["step"],
+            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 1800),
+            registry=self.registry,
         )
         self.run_seconds = Histogram(
             "pipeline_run_duration_seconds", "Duration of a run.", buckets=(0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 1800, 3600), registry=self.registry

@@ -28,9 +28,7 @@ def check(
     return results
 
 
-def _check_one(
-    connection: duckdb.DuckDBPyConnection, relation: str, rule: Rule, key: t.Sequence[str], columns: dict[str, str], rows: int
-) -> dict[str, t.Any]:
+def _check_one(connection: duckdb.DuckDBPyConnection, relation: str, rule: Rule, key: t.Sequence[str], columns: dict[str, str], rows: int) -> dict[str, t.Any]:
     result: dict[str, t.Any] = {"rule": rule.name, "severity": rule.severity, "violations": 0, "message": "", "sample": []}
     missing = [column for column in rule.columns if column not in columns]
     if missing:
@@ -52,9 +50,7 @@ def _check_one(
     return result
 
 
-def _rowwise(
-    connection: duckdb.DuckDBPyConnection, relation: str, rule: Rule, key: t.Sequence[str], columns: dict[str, str], result: dict[str, t.Any]
-) -> None:
+def _rowwise(connection: duckdb.DuckDBPyConnection, relation: str, rule: Rule, key: t.Sequence[str], columns: dict[str, str], result: dict[str, t.Any]) -> None:
     parameters: list[t.Any] = []
     column = identifier(rule.columns[0]) if rule.columns else ""
     if rule.kind == "not_null":
@@ -88,9 +84,7 @@ def _rowwise(
     if not number:
         return
     shown = list(dict.fromkeys([name for name in (*key, *rule.columns) if name in columns])) or list(columns)[:5]
-    sample = connection.execute(
-        f"SELECT {', '.join(map(identifier, shown))} {source} LIMIT {SAMPLES}", parameters
-    ).fetchall()
+    sample = connection.execute(f"SELECT {', '.join(map(identifier, shown))} {source} LIMIT {SAMPLES}", parameters).fetchall()
     result.update(
         violations=number,
         message=f"{number} row{'s' if number > 1 else ''}: {', '.join(rule.columns) or 'row'} {wanted}",

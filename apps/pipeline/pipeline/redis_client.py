@@ -31,7 +31,7 @@ def connect(settings: RedisSettings, *, timeout: float = 5.0) -> Redis:
     }
     if not settings.sentinels:
         return Redis(host=settings.host, port=settings.port, **options)
-    sentinel = Sentinel(
+    sentinel: t.Any = Sentinel(  # type: ignore[no-untyped-call]
         settings.sentinels,
         sentinel_kwargs={
             **common,

@@ -40,11 +40,11 @@ class Scheduler:
     def due(self, at: datetime.datetime) -> datetime.datetime:
         """The latest scheduled time that is not after `at`, in UTC."""
         cursor = croniter.croniter(self.settings.schedule, at.astimezone(self.zone) + datetime.timedelta(seconds=1))
-        return t.cast(datetime.datetime, cursor.get_prev(datetime.datetime)).astimezone(datetime.timezone.utc)
+        return t.cast(datetime.datetime, cursor.get_prev(datetime.datetime)).astimezone(datetime.UTC)
 
     def tick(self, at: datetime.datetime | None = None) -> str:
         """Look once; says what happened to the latest scheduled time."""
-        at = at or datetime.datetime.now(datetime.timezone.utc)
+        at = at or datetime.datetime.now(datetime.UTC)
         # times before the platform's first scheduler are not missed runs
         self.connection.set(SINCE, str(at.timestamp()), nx=True)
         since = float(t.cast(bytes, self.connection.get(SINCE)) or 0)

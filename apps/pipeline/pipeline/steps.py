@@ -59,11 +59,11 @@ class Context:
 
 
 def new_run_id() -> str:
-    return f"{datetime.datetime.now(datetime.timezone.utc):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
+    return f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
 
 
 def now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 Outcome = tuple[str, dict[str, t.Any]]
@@ -80,7 +80,7 @@ def extract_and_load(context: Context, table: Table) -> Outcome:
             raise SourceError(f"the source {_shown(table.uri)} is empty")
         load_id = sha256[:16]
         prefix = f"{table.name}/load_id={load_id}"
-        pointer = {
+        pointer: dict[str, t.Any] = {
             "table": table.name,
             "load_id": load_id,
             "object": f"{prefix}/data.{table.extension}",
@@ -165,9 +165,7 @@ def load_to_gold(context: Context, table: Table) -> Outcome:
                 sha256 = engine.write_parquet(connection, "gold", file, gold.key)
                 rows, columns = engine.count(connection, "gold"), engine.describe(connection, "gold")
                 key = f"{gold.name}/{sha256[:32]}.parquet"
-                manifest = _manifest(
-                    context, gold.name, key, file, rows, columns, gold.key, sha256, "", silver["source_load_id"], fingerprint, results
-                )
+                manifest = _manifest(context, gold.name, key, file, rows, columns, gold.key, sha256, "", silver["source_load_id"], fingerprint, results)
                 staged.append((gold, file, manifest))
         if failures:
             if len(failures) == 1:
@@ -353,7 +351,11 @@ def _report(table: str, layer: str, results: list[dict[str, t.Any]]) -> None:
         if result["violations"]:
             metrics.emit("violations", table=table, severity=result["severity"], value=result["violations"])
             log.warning(
-                "%s table %s: rule %s: %s", layer, table, result["rule"], result["message"],
+                "%s table %s: rule %s: %s",
+                layer,
+                table,
+                result["rule"],
+                result["message"],
                 extra={"table": table, "layer": layer, "rule": result["rule"], "sample": result["sample"]},
             )
 

@@ -6,7 +6,6 @@ import typing as t
 
 import pytest
 import yaml
-
 from pipeline import config, events, steps
 from pipeline.settings import Settings
 from pipeline.store import Store

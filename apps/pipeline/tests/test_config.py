@@ -9,7 +9,6 @@ import sys
 import typing as t
 
 import pytest
-
 from pipeline import config
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings
@@ -132,9 +131,7 @@ def test_a_secret_comes_from_a_file_and_is_never_shown(tmp_path: pathlib.Path) -
 
 
 def test_the_command_leaves_with_2_and_a_line_for_each_finding(python_environment: dict[str, str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline", "run"], env={**python_environment, "REDIS_PORT": "x"}, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", "pipeline", "run"], env={**python_environment, "REDIS_PORT": "x"}, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     lines = done.stderr.splitlines()
     assert "pipeline: MINIO_ENDPOINT is not set" in lines

@@ -5,7 +5,6 @@ import typing as t
 
 import duckdb
 import pytest
-
 from pipeline import config, quality
 from pipeline.errors import QualityError
 

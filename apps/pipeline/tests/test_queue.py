@@ -20,16 +20,15 @@ import urllib.request
 
 import pytest
 import redis
-from rq import Queue
-from rq.job import Job
-from rq.serializers import JSONSerializer
-from servers import free_port, wait_for
-
 from pipeline import alerts, events, jobs, metrics, steps
 from pipeline.errors import QualityError, RunFailed
 from pipeline.redis_client import connect
 from pipeline.scheduler import SINCE, Scheduler
 from pipeline.settings import Settings
+from rq import Queue
+from rq.job import Job
+from rq.serializers import JSONSerializer
+from servers import free_port, wait_for
 
 
 class Mailbox(socketserver.StreamRequestHandler):
@@ -245,9 +244,7 @@ def slow_source(orders: t.Any) -> t.Iterator[threading.Event]:
         server.shutdown()
 
 
-def test_sigterm_lets_the_job_finish(
-    queue_environment: dict[str, str], python_environment: dict[str, str], slow_source: t.Any, tmp_path: pathlib.Path
-) -> None:
+def test_sigterm_lets_the_job_finish(queue_environment: dict[str, str], python_environment: dict[str, str], slow_source: t.Any, tmp_path: pathlib.Path) -> None:
     settings = Settings.load(queue_environment)
     connection = connect(settings.redis)
     for run_id in ("current", "next"):
@@ -287,7 +284,9 @@ def test_a_killed_worker_loses_no_job(
         assert ended(connection, "orphan")["status"] == "succeeded"
 
 
-def test_the_queue_takes_no_other_function(queue_environment: dict[str, str], python_environment: dict[str, str], orders: t.Any, tmp_path: pathlib.Path) -> None:
+def test_the_queue_takes_no_other_function(
+    queue_environment: dict[str, str], python_environment: dict[str, str], orders: t.Any, tmp_path: pathlib.Path
+) -> None:
     settings = Settings.load(queue_environment)
     connection = connect(settings.redis)
     target = tmp_path / "owned"
@@ -338,7 +337,7 @@ def test_alerts_that_fail_are_reported_without_the_secret(alert_environment: dic
     assert "very-secret" not in caplog.text
 
 
-UTC = datetime.timezone.utc
+UTC = datetime.UTC
 
 
 def scheduler(environment: dict[str, str], name: str = "one", **changes: str) -> Scheduler:

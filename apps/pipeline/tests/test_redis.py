@@ -10,12 +10,11 @@ import typing as t
 
 import pytest
 import redis
-from servers import ADMIN, Certificates, RedisServer, run_redis, wait_for
-
 from app import redis_client as api_client
 from app.settings import Settings as ApiSettings
 from pipeline.redis_client import connect
 from pipeline.settings import Settings
+from servers import ADMIN, Certificates, RedisServer, run_redis, wait_for
 
 SENTINEL = "sentinel-password"
 

@@ -12,7 +12,6 @@ import typing as t
 
 import duckdb
 import pytest
-
 from pipeline import steps
 from pipeline.errors import ConfigError, RunFailed, StoreError
 
@@ -40,9 +39,10 @@ def test_the_example_runs_and_equals_duckdb_on_the_source(make_context: t.Any, e
     manifest, weather = gold(context, "weather", tmp_path)
     assert manifest["rows"] == 1461
     assert manifest["columns"][0] == {"name": "date", "type": "DATE"}
-    assert weather.aggregate("sum(precipitation_mm), min(date), max(temp_max_c)").fetchall() == duckdb.read_csv(source).aggregate(
-        "sum(precipitation), min(date), max(temp_max)"
-    ).fetchall()
+    assert (
+        weather.aggregate("sum(precipitation_mm), min(date), max(temp_max_c)").fetchall()
+        == duckdb.read_csv(source).aggregate("sum(precipitation), min(date), max(temp_max)").fetchall()
+    )
     _manifest, monthly = gold(context, "weather_monthly", tmp_path)
     direct = duckdb.sql(
         f"SELECT CAST(date_trunc('month', date) AS DATE), count(*), round(sum(precipitation), 1) FROM read_csv('{source}') GROUP BY ALL ORDER BY 1"
@@ -67,14 +67,22 @@ def test_layers_and_metadata(make_context: t.Any, orders: t.Any, buckets: t.Any)
     names = {name for name in buckets.state() if not name.startswith("gold/")}
     load = context.store.get_json(buckets.names["bronze"], "orders/_latest.json")
     prefix = f"bronze/orders/load_id={load['load_id']}"
-    assert names == {f"{prefix}/data.csv", f"{prefix}/metadata.json", "bronze/orders/_latest.json", "silver/orders/data.parquet", "silver/orders/_manifest.json"}
+    assert names == {
+        f"{prefix}/data.csv",
+        f"{prefix}/metadata.json",
+        "bronze/orders/_latest.json",
+        "silver/orders/data.parquet",
+        "silver/orders/_manifest.json",
+    }
     manifest = context.store.get_json(buckets.names["gold"], "orders/_manifest.json")
     assert manifest["source_load_id"] == load["load_id"]
     assert manifest["run_id"] == context.run_id
     assert manifest["columns"] == [
         {"name": "id", "type": "BIGINT"}, {"name": "day", "type": "DATE"}, {"name": "state", "type": "VARCHAR"}, {"name": "amount", "type": "DECIMAL(10,2)"},
     ]  # fmt: skip
-    assert {"rule": "not_null(amount)", "severity": "warn", "violations": 1} in context.store.get_json(buckets.names["silver"], "orders/_manifest.json")["quality"]
+    assert {"rule": "not_null(amount)", "severity": "warn", "violations": 1} in context.store.get_json(buckets.names["silver"], "orders/_manifest.json")[
+        "quality"
+    ]
 
 
 BAD_LOADS = {
@@ -164,7 +172,9 @@ def test_a_run_cut_off_in_silver_is_healed_by_the_next(
     assert gold(make_context(orders.config), "orders", tmp_path)[0]["rows"] == 3
 
 
-def test_a_gold_reader_sees_old_or_new_as_a_whole(make_context: t.Any, orders: t.Any, buckets: t.Any, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+def test_a_gold_reader_sees_old_or_new_as_a_whole(
+    make_context: t.Any, orders: t.Any, buckets: t.Any, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
     steps.run(make_context(orders.config))
     orders.write(orders.GOOD + "4;2026-02-03;open;2\n")
     context = make_context(orders.config)
