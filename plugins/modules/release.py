@@ -248,6 +248,9 @@ from ansible_collections.novacorrente.platform.plugins.module_utils._tree import
 ROOT = Owner(0, 0)
 PULL_TRIES = 3
 LOG_LINES = 30
+PARTIAL = ".partial-"
+# Seconds after which an unfinished release directory is what a killed run left.
+PARTIAL_AGE = 3600
 
 
 class Release:
@@ -431,12 +434,17 @@ class Release:
         target = self.path(release)
         if os.path.isdir(target):
             return
-        partial = os.path.join(self.base, "releases", f".partial-{release}")
-        shutil.rmtree(partial, ignore_errors=True)
+        # A name of its own for each run: another one may be writing the same release.
+        partial = os.path.join(self.base, "releases", f"{PARTIAL}{release}-{os.getpid()}")
         environment = f"RELEASE_ID={release}\nCOMPOSE_PROJECT_NAME={self.tier}\n".encode()
         for item in [*content, TreeFile(".env", environment, "0444")]:
             write_file(os.path.join(partial, item.path), item, self.file_owner(item, owner))
-        os.rename(partial, target)
+        try:
+            os.rename(partial, target)
+        except OSError:
+            shutil.rmtree(partial, ignore_errors=True)
+            if not os.path.isdir(target):
+                raise
         sync_directory(os.path.dirname(target))
 
     def write_live(self, base: str, live: list[TreeFile], owner: Owner) -> None:
@@ -524,7 +532,11 @@ class Release:
 
     def prune(self) -> None:
         folder = os.path.join(self.base, "releases")
-        ages = {name: os.stat(os.path.join(folder, name)).st_mtime for name in os.listdir(folder) if not name.startswith(".")}
+        ages = {name: os.stat(os.path.join(folder, name)).st_mtime for name in os.listdir(folder)}
+        unfinished = {name for name in ages if name.startswith(PARTIAL)}
+        for name in unfinished:
+            if time.time() - ages.pop(name) > PARTIAL_AGE:
+                shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
         in_use = {self.link("current"), self.link("previous"), self.staged()["release"]}
         for name in releases_to_remove(ages, in_use, self.params["keep_releases"]):
             shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
