@@ -70,15 +70,18 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         result = super().run(tmp, task_vars)
         _unused, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
-        now = datetime.datetime.now(datetime.timezone.utc)
+        now = datetime.datetime.now(datetime.UTC)
         common_name = args["common_name"] or (task_vars or {}).get("inventory_hostname") or "localhost"
+        shortest = args["days"] - args["spread_days"]
         try:
+            if args["renew_days"] >= shortest:
+                raise CertificateError(f"renew_days is {args['renew_days']}, but the shortest certificates live {shortest} days; it must be less.")
             ca = self._ca(args, now)
             due = [item for row in args["certificates"] if (item := self._judge(row, args, ca, now))]
             diff = [{"before_header": item.path, "after_header": item.path, "before": describe(read_file(item.path))} for item in due]
             if due and ca and not self._task.check_mode:
                 self._issue(due, ca, common_name, args, now)
-            for item, entry in zip(due, diff):
+            for item, entry in zip(due, diff, strict=False):
                 written = not self._task.check_mode
                 entry["after"] = describe(read_file(item.path)) if written else f"(issued anew: {item.reason})\n"
         except CertificateError as exc:
@@ -107,13 +110,10 @@ class ActionModule(ActionBase):
         wanted = Wanted.of(row["names"], row["addresses"], row["usages"])
         path = row["path"]
         days = lifetime_days("/".join(path.split(os.sep)[-2:]), args["days"], args["spread_days"])
-        renew_days = args["renew_days"]
-        if renew_days >= days:
-            raise CertificateError(f"renew_days is {renew_days}, but certificates live from {args['days'] - args['spread_days']} days on; it must be less.")
         if ca is None:
             return Due(path, wanted, days, "there is no CA yet")
         # Near the CA's own end a new certificate cannot last longer than the present one.
-        reason = reason_to_issue(read_file(path), wanted, ca, min(renew_days, days_left(ca, now) - 1), now)
+        reason = reason_to_issue(read_file(path), wanted, ca, min(args["renew_days"], days_left(ca, now) - 1), now)
         return Due(path, wanted, days, reason) if reason else None
 
     def _issue(self, due: list[Due], ca: x509.Certificate, common_name: str, args: dict[str, t.Any], now: datetime.datetime) -> None:

@@ -67,7 +67,7 @@ def _bcrypt(password: bytes, setting: bytes) -> str:
         import bcrypt
     except ImportError:
         return _libcrypt(password, setting)
-    return bcrypt.hashpw(password, setting).decode("ascii")
+    return str(bcrypt.hashpw(password, setting), "ascii")
 
 
 def _libcrypt(password: bytes, setting: bytes) -> str:

@@ -129,13 +129,11 @@ from ansible.module_utils.basic import AnsibleModule
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 NAME = re.compile(r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*")
-MANIFEST_TYPES = ", ".join(
-    (
-        "application/vnd.oci.image.index.v1+json",
-        "application/vnd.oci.image.manifest.v1+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json",
-        "application/vnd.docker.distribution.manifest.v2+json",
-    )
+MANIFEST_TYPES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
 )
 
 
@@ -203,7 +201,7 @@ class RegistryImages:
     def holds(self, image: Image, context: ssl.SSLContext) -> bool:
         connection = http.client.HTTPSConnection(self.registry, timeout=self.module.params["timeout"], context=context)
         try:
-            headers = {"Accept": MANIFEST_TYPES, "Authorization": f"Basic {self.token}"}
+            headers = {"Accept": ", ".join(MANIFEST_TYPES), "Authorization": f"Basic {self.token}"}
             connection.request("HEAD", f"/v2/{image.name}/manifests/{image.digest}", headers=headers)
             status = connection.getresponse().status
         finally:

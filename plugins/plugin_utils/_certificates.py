@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-CaKey = t.Union[ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey]
+CaKey: t.TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 USAGES = {"serverAuth": ExtendedKeyUsageOID.SERVER_AUTH, "clientAuth": ExtendedKeyUsageOID.CLIENT_AUTH}
 
@@ -156,9 +156,7 @@ def issue(common_name: str, wanted: Wanted, ca: x509.Certificate, ca_key: CaKey,
         .sign(ca_key, hashes.SHA256())
     )
     encryption = serialization.BestAvailableEncryption(passphrase.encode())
-    return certificate.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
-    )
+    return certificate.public_bytes(serialization.Encoding.PEM) + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
 
 
 def _key_usage() -> x509.KeyUsage:

@@ -44,7 +44,7 @@ def server_certificate(folder: pathlib.Path) -> None:
     """What pebble itself shows: self-signed, for 127.0.0.1."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "pebble of the tests")])
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -76,8 +76,25 @@ def pebble(tmp_path: pathlib.Path) -> t.Iterator[pathlib.Path]:
         "tlsPort": 443,
     }
     (tmp_path / "pebble.json").write_text(json.dumps({"pebble": settings}))
-    names = [str(TOOLS / "pebble-challtestsrv"), "-dnsserver", "127.0.0.1:8053", "-management", "127.0.0.1:8055", "-defaultIPv4", support.vip(),
-             "-defaultIPv6", "", "-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", ""]
+    names = [
+        str(TOOLS / "pebble-challtestsrv"),
+        "-dnsserver",
+        "127.0.0.1:8053",
+        "-management",
+        "127.0.0.1:8055",
+        "-defaultIPv4",
+        support.vip(),
+        "-defaultIPv6",
+        "",
+        "-http01",
+        "",
+        "-https01",
+        "",
+        "-tlsalpn01",
+        "",
+        "-doh",
+        "",
+    ]
     server = [str(TOOLS / "pebble"), "-config", str(tmp_path / "pebble.json"), "-dnsserver", "127.0.0.1:8053"]
     support.OUTPUT.mkdir(parents=True, exist_ok=True)
     with open(support.OUTPUT / "pebble.log", "wb") as log:
@@ -119,9 +136,24 @@ def test_the_edge_shows_a_public_certificate(pebble: pathlib.Path, private_again
     names = x509.load_pem_x509_certificate(shown.encode()).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == [support.domain()]
     verified = subprocess.run(
-        ["openssl", "s_client", "-connect", f"{support.vip()}:443", "-servername", support.domain(), "-verify_return_error",
-         "-verify_hostname", support.domain(), "-CAfile", str(pebble / "root.pem")],
-        input="", capture_output=True, text=True, timeout=20, check=False,
+        [
+            "openssl",
+            "s_client",
+            "-connect",
+            f"{support.vip()}:443",
+            "-servername",
+            support.domain(),
+            "-verify_return_error",
+            "-verify_hostname",
+            support.domain(),
+            "-CAfile",
+            str(pebble / "root.pem"),
+        ],
+        input="",
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
     )
     assert verified.returncode == 0, verified.stderr
     assert {name: when for name, when in support.started_at().items() if name.startswith("edge")} == before, "a container was restarted"

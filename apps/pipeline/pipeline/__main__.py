@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--run-id", help="default: made from the time")
     commands.add_parser("worker", help="consume the queue").add_argument("--burst", action="store_true", help="leave when the queue is empty")
     commands.add_parser("scheduler", help="enqueue a run at each scheduled time")
-    commands.add_parser("check", help="check the configuration and the environment, change nothing")
+    commands.add_parser("check", help="check the source configuration and what is set in the environment; contact nobody")
     commands.add_parser("health", help="for the container's health check")
     return root
 
@@ -43,7 +43,9 @@ def main(argv: t.Sequence[str] | None = None) -> int:
     from .settings import Settings
 
     try:
-        settings = Settings.load(store=arguments.command not in ("scheduler", "enqueue"), redis=arguments.command in ("worker", "scheduler", "enqueue"))
+        settings = Settings.load(
+            store=arguments.command not in ("scheduler", "enqueue", "check"), redis=arguments.command in ("worker", "scheduler", "enqueue")
+        )
         logs.configure(settings.log_level)
         return _dispatch(arguments, settings)
     except ConfigError as exc:

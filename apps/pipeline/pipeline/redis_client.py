@@ -9,12 +9,32 @@ import typing as t
 from redis import Redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
 
 from .settings import RedisSettings
 
 # A peer that vanished without a word is noticed after about 10 + 3 x 5 seconds.
 _KEEPALIVE = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
+
+
+class _Interruptible:
+    """A reply that was not waited for must never be taken for the next command's.
+
+    A worker's signal handler leaves a blocking read by an exception. redis-py then drops the connection, but not behind Sentinel
+    (8.1: `disconnect_on_error` defaults to False there), where the next command would wait for, and get, the abandoned reply.
+    """
+
+    def read_response(self, *arguments: t.Any, **options: t.Any) -> t.Any:
+        options.setdefault("disconnect_on_error", True)
+        return super().read_response(*arguments, **options)  # type: ignore[misc]
+
+
+class _Connection(_Interruptible, SentinelManagedConnection):
+    pass
+
+
+class _SSLConnection(_Interruptible, SentinelManagedSSLConnection):
+    pass
 
 
 def connect(settings: RedisSettings, *, timeout: float = 5.0) -> Redis:
@@ -42,4 +62,4 @@ def connect(settings: RedisSettings, *, timeout: float = 5.0) -> Redis:
         },
         **options,
     )
-    return t.cast(Redis, sentinel.master_for(settings.master))
+    return t.cast(Redis, sentinel.master_for(settings.master, connection_class=_SSLConnection if settings.tls else _Connection))

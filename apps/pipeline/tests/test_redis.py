@@ -6,12 +6,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import pathlib
+import subprocess
+import sys
+import time
 import typing as t
 
 import pytest
 import redis
 from app import redis_client as api_client
 from app.settings import Settings as ApiSettings
+from pipeline import jobs
 from pipeline.redis_client import connect
 from pipeline.settings import Settings
 from servers import ADMIN, Certificates, RedisServer, run_redis, wait_for
@@ -100,6 +104,38 @@ def test_a_server_of_another_authority_is_refused(cluster: Cluster, tmp_path: pa
     environment = {**cluster.environment, "REDIS_CA_FILE": Certificates(other).authority, "REDIS_USERNAME": "pipeline", "REDIS_PASSWORD": "pipeline-password"}
     with pytest.raises(redis.ConnectionError):
         connect(Settings.load(environment).redis).ping()
+
+
+def test_a_worker_and_its_retries_behind_sentinel(cluster: Cluster, python_environment: dict[str, str], tmp_path: pathlib.Path) -> None:
+    """RQ's own scheduler process connects anew: it must find the master, too."""
+    sources = tmp_path / "sources.yml"
+    sources.write_text("tables: [{name: t, source: {uri: 's3://bucket/key.csv', format: csv}}]", encoding="utf-8")
+    environment = {
+        **cluster.environment,
+        "REDIS_USERNAME": "pipeline",
+        "REDIS_PASSWORD": "pipeline-password",
+        "MINIO_ENDPOINT": "127.0.0.1:1",
+        "PIPELINE_CONFIG": str(sources),
+        "PIPELINE_HEALTH_FILE": str(tmp_path / "health"),
+        "PIPELINE_RETRIES": "1",
+        "PIPELINE_RETRY_INTERVALS": "1",
+        "WORKER_METRICS_PORT": "0",
+    }
+    settings = Settings.load(environment)
+    connection = connect(settings.redis)
+    jobs.enqueue(connection, settings, run_id="again", trigger="test")
+    log = tmp_path / "worker.log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen([sys.executable, "-m", "pipeline", "worker"], env={**python_environment, **environment}, stdout=stream, stderr=stream)
+    try:
+        wait_for(lambda: connection.hget("pipeline:run:again", "status") == b"failed", 90, "the last try")
+        time.sleep(1)  # it waits on the queue again: an idle worker stops at once
+        process.terminate()
+        assert process.wait(10) == 0
+    finally:
+        process.terminate()
+        process.wait(20)
+    assert log.read_text(encoding="utf-8").count("t extract_and_load: cannot read s3://bucket/key.csv") == 2
 
 
 @pytest.mark.parametrize(
