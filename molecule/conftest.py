@@ -6,6 +6,7 @@ pytest molecule/redis/tests --ansible-inventory inventories/prod
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pathlib
 import sys
@@ -94,9 +95,10 @@ class Inventory:
         folder = os.path.expanduser("~/.ansible/cp")
         os.makedirs(folder, mode=0o700, exist_ok=True)
         hostvars = {host: {name: self.value(host, name) for name in CONNECTION if name in self.variables(host)} for host in self.hosts()}
-        for values in hostvars.values():
+        for host, values in hostvars.items():
             # One connection a host for all tests; testinfra sets no path where ansible.cfg already asks for a control master.
-            values["ansible_ssh_extra_args"] = f"{values.get('ansible_ssh_extra_args', '')} -o ControlPath={folder}/%%C".strip()
+            path = os.path.join(folder, hashlib.sha256(f"{host} {values}".encode()).hexdigest()[:16])
+            values["ansible_ssh_extra_args"] = f"{values.get('ansible_ssh_extra_args', '')} -o ControlPath={path}".strip()
         return {"_meta": {"hostvars": hostvars}, **{name: {"hosts": hosts} for name, hosts in self.manager.get_groups_dict().items()}}
 
 

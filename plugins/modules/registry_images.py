@@ -183,7 +183,7 @@ class RegistryImages:
             missing = self.missing()
         except OSError as exc:
             if not self.module.check_mode:
-                raise RegistryError(f"The registry {self.registry} does not answer: {exc}.") from exc
+                raise RegistryError(f"The registry {self.registry} does not answer: {exc}. Does its firewall let this controller in?") from exc
             missing = list(self.images)
         if missing and not self.module.check_mode:
             self.copy(missing)

@@ -42,7 +42,7 @@ class Run:
 
 
 def environment(**extra: str) -> dict[str, str]:
-    return {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "PATH": f"{BIN}:{os.environ['PATH']}", **extra}
+    return {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "ANSIBLE_FORCE_COLOR": "0", "PATH": f"{BIN}:{os.environ['PATH']}", **extra}
 
 
 def start_playbook(log: str, *args: str, playbook: str = "site.yml", inventory: pathlib.Path = INVENTORY, **extra: str) -> subprocess.Popen[bytes]:
