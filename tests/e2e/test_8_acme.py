@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 TOOLS = support.REPO / ".cache" / "bin"
-MODULES = ["github.com/letsencrypt/pebble/v2/cmd/pebble@v2.8.0", "github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv@v2.8.0"]
+MODULES = ["github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.1", "github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv@v2.10.1"]
 DIRECTORY = "https://127.0.0.1:14000/dir"
 MANAGEMENT = "https://127.0.0.1:15000"
 
