@@ -12,7 +12,7 @@ heading = printf '\n==== %4d s  %s\n' "$$(( $$(date +%s) - $$MAKE_STARTED ))" "$
 env = . .cache/env
 inventory = inventories/lab
 
-.PHONY: help setup setup-test lab images converge show demo test test-all lint unit molecule e2e bench clean lock
+.PHONY: help setup setup-test lab images converge pipeline show demo lint unit apps molecule e2e test test-all bench clean lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,35 +38,49 @@ converge: lab images ## Run site.yml on the lab
 	@$(call heading,Converge the platform)
 	@$(env); ansible-playbook -i $(inventory) site.yml
 
+pipeline: setup ## Bring the demo's tables from their files to gold
+	@$(call heading,Run the pipeline)
+	@$(env); ansible-playbook -i $(inventory) playbooks/run_pipeline.yml
+
 show: ## Show where the lab's platform answers
 	@$(call heading,Where to look)
 	@$(env); tools/demo.sh
 
-demo: converge show ## From a fresh machine to a running platform on nine hosts
+demo: converge pipeline show ## From a fresh machine to a running platform on nine hosts
 	@$(call heading,Done)
 
 lint: setup-test ## Check the sources: ansible-lint, ruff, mypy, documentation, collection archive
 	@$(call heading,Lint)
-	@$(env); ansible-lint --offline --profile production
 	@$(env); ruff check . && ruff format --check . && mypy
-	@$(env); tools/check-docs && tools/check-galaxy
+	@$(env); tools/check-docs
+	@$(env); ansible-lint --offline --profile production
+	@$(env); tools/check-galaxy --quick
 
-unit: setup-test ## Run the unit tests
+unit: setup-test ## Run the collection's unit tests
 	@$(call heading,Unit tests)
 	@$(env); pytest -q tests/unit
 
-molecule: setup-test lab images ## Run the Molecule scenarios on the lab's hosts
+apps: setup-test images ## Run the apps' own tests
+	@$(call heading,Tests of the apps)
+	@$(env); tools/check-apps
+
+molecule: setup-test lab images ## Run the Molecule scenario of the whole platform: check, converge, check, idempotence, verify
 	@$(call heading,Molecule)
-	@$(env); tools/check-molecule
+	@$(env); tools/check-molecule default
 
-e2e: setup-test converge ## Run the end-to-end tests on the converged lab
+e2e: setup-test pipeline ## Run the end-to-end tests on the converged lab (make demo)
 	@$(call heading,End to end)
-	@$(env); pytest -q tests/e2e
+	@$(env); pytest -v tests/e2e
 
-test: setup-test lint unit converge molecule e2e ## Everything: lint, unit, Molecule, end to end
-	@$(call heading,All tests passed)
+test: setup-test lint unit lab images apps molecule e2e ## Everything: lint, unit, apps, Molecule, end to end
 
-test-all: test bench ## test and bench
+test-all: test ## test, every role's own Molecule scenario, other versions of Python and ansible-core, sanity, bench
+	@$(call heading,Molecule by role)
+	@$(env); tools/check-molecule
+	@$(call heading,Other versions)
+	@$(env); tools/check-matrix
+	@$(env); tools/check-sanity
+	@$(env); python tools/bench.py
 
 bench: setup ## Measure a converge that has nothing to do
 	@$(call heading,Bench)

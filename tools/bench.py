@@ -29,7 +29,11 @@ def converge(limit: str) -> dict[str, t.Any]:
         environment = {**os.environ, "ANSIBLE_CALLBACKS_ENABLED": "novacorrente.platform.executions", "PLATFORM_EXECUTIONS_PATH": path}
         subprocess.run(
             [str(BIN / "ansible-playbook"), "site.yml", "-i", "inventories/lab", "--limit", f"{limit},localhost"],
-            cwd=REPO, env=environment, check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
+            cwd=REPO,
+            env=environment,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
         )
         with open(path, encoding="utf-8") as stream:
             return dict(json.load(stream))
@@ -37,7 +41,7 @@ def converge(limit: str) -> dict[str, t.Any]:
 
 def main() -> None:
     reports = {size: [converge(limit) for _trial in range(TRIALS)] for size, limit in SIZES.items()}
-    print("| hosts | seconds (median of %d) | module executions, all hosts | most on one host |\n|--:|--:|--:|--:|" % TRIALS)
+    print(f"| hosts | seconds (median of {TRIALS}) | module executions, all hosts | most on one host |\n|--:|--:|--:|--:|")
     medians = {}
     for size, rows in reports.items():
         total = {host: count for host, count in rows[-1]["total"].items() if host != "localhost"}

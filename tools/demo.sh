@@ -9,10 +9,10 @@ ca=inventories/lab/pki/ca.crt
 ask=(curl --silent --show-error --cacert "$ca" --resolve "$domain:443:$vip" --noproxy '*')
 
 end=$((SECONDS + 60))
-until "${ask[@]}" --fail --max-time 5 --output /dev/null "https://$domain/api/ready" 2>/dev/null; do
+until "${ask[@]}" --fail --max-time 5 --output /dev/null "https://$domain/api/v1/tables/weather?limit=1" 2>/dev/null; do
   if [ "$SECONDS" -ge "$end" ]; then
-    echo "https://$domain/api/ready on $vip did not answer within 60 s:" >&2
-    "${ask[@]}" --include --max-time 5 "https://$domain/api/ready" >&2 || true
+    echo "https://$domain/api/v1/tables/weather?limit=1 on $vip did not answer within 60 s:" >&2
+    "${ask[@]}" --include --max-time 5 "https://$domain/api/v1/tables/weather?limit=1" >&2 || true
     exit 1
   fi
   sleep 1
@@ -20,7 +20,7 @@ done
 cat <<TEXT
   The platform answers on https://$vip/ (host name $domain, virtual address of edge1 and edge2).
 
-    curl --cacert $ca --resolve $domain:443:$vip https://$domain/api/ready
+    curl --cacert $ca --resolve $domain:443:$vip https://$domain/api/v1/tables/weather?limit=1
 
   Hosts:     .venv/bin/ansible -i inventories/lab all -m ansible.builtin.ping
   A shell:   ssh -i .lab/ssh/id_ed25519 -o UserKnownHostsFile=.lab/known_hosts operator@198.18.0.11

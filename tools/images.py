@@ -101,7 +101,7 @@ def say(text: str) -> None:
 
 def run(argv: list[str], **options: object) -> subprocess.CompletedProcess[bytes]:
     """Run a short command, with its error output in the exception."""
-    done = subprocess.run(argv, capture_output=True, check=False, **options)  # type: ignore[call-overload]
+    done: subprocess.CompletedProcess[bytes] = subprocess.run(argv, capture_output=True, check=False, **options)  # type: ignore[call-overload]
     if done.returncode:
         raise Failure(f"{' '.join(argv[:4])}: {done.stderr.decode(errors='replace').strip()[-2000:]}")
     return done
@@ -114,9 +114,7 @@ def run_long(name: str, argv: list[str], stdin: bytes | None = None) -> None:
     environment = {**os.environ, "DOCKER_BUILDKIT": "0", "DEBIAN_FRONTEND": "noninteractive"}
     began = time.monotonic()
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            argv, stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
-        )
+        process = subprocess.Popen(argv, stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment)
         if stdin and process.stdin:
             try:
                 process.stdin.write(stdin)

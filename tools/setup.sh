@@ -54,6 +54,8 @@ packages() {
       *) want+=(chromium) ;;
     esac
   fi
+  # The apps' tests start servers of their own.
+  if [ "$purpose" = test ]; then want+=(redis-server redis-sentinel); fi
   for name in "${want[@]}"; do installed "$name" || missing+=("$name"); done
   [ ${#missing[@]} -gt 0 ] || return 0
 

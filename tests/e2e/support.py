@@ -35,14 +35,21 @@ class Run:
     def recap(self) -> dict[str, dict[str, int]]:
         """Counters by host, from the play recap."""
         names = ("ok", "changed", "unreachable", "failed")
-        return {host: dict(zip(names, map(int, counts))) for host, *counts in RECAP.findall(self.text)}
+        return {host: dict(zip(names, map(int, counts), strict=True)) for host, *counts in RECAP.findall(self.text)}
 
     def changed(self) -> dict[str, int]:
         return {host: row["changed"] for host, row in self.recap().items() if row["changed"]}
 
 
 def environment(**extra: str) -> dict[str, str]:
-    return {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "ANSIBLE_FORCE_COLOR": "0", "PATH": f"{BIN}:{os.environ['PATH']}", **extra}
+    return {
+        **os.environ,
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
+        "ANSIBLE_FORCE_COLOR": "0",
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        **extra,
+    }
 
 
 def start_playbook(log: str, *args: str, playbook: str = "site.yml", inventory: pathlib.Path = INVENTORY, **extra: str) -> subprocess.Popen[bytes]:
@@ -78,7 +85,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def inventory() -> dict[str, t.Any]:
     """The lab's inventory with all variables, secrets included; never printed."""
     out = subprocess.run(
@@ -117,7 +124,18 @@ def ssh(host: str, command: str, check: bool = True, timeout: int = 60) -> str:
     common = str(values.get("ansible_ssh_common_args", "")).split()
     key = str(values["ansible_ssh_private_key_file"])
     done = subprocess.run(
-        ["ssh", "-i", key, *common, "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", f"{values['ansible_user']}@{address(host)}", "sudo -H sh -c " + _quote(command)],
+        [
+            "ssh",
+            "-i",
+            key,
+            *common,
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "ConnectTimeout=10",
+            f"{values['ansible_user']}@{address(host)}",
+            "sudo -H sh -c " + _quote(command),
+        ],
         cwd=REPO,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -160,7 +178,7 @@ def fetch(path: str, headers: dict[str, str] | None = None, data: bytes | None =
         return exc.code, dict(exc.headers), exc.read()
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def secrets() -> dict[str, str]:
     """Every secret of the lab: what its vault file holds."""
     out = subprocess.run(

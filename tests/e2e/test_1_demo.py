@@ -30,9 +30,22 @@ def rows(table: str, query: str = "limit=1000") -> list[dict[str, object]]:
 
 def test_curl_reads_a_table_with_the_platforms_own_ca():
     out = subprocess.run(
-        ["curl", "--silent", "--show-error", "--fail", "--noproxy", "*", "--cacert", support.ca_file(),
-         "--resolve", f"{support.domain()}:443:{support.vip()}", f"https://{support.domain()}/api/v1/tables/weather?limit=3"],
-        capture_output=True, text=True, check=True,
+        [
+            "curl",
+            "--silent",
+            "--show-error",
+            "--fail",
+            "--noproxy",
+            "*",
+            "--cacert",
+            support.ca_file(),
+            "--resolve",
+            f"{support.domain()}:443:{support.vip()}",
+            f"https://{support.domain()}/api/v1/tables/weather?limit=3",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     assert len(json.loads(out)["rows"]) == 3
 
@@ -40,7 +53,9 @@ def test_curl_reads_a_table_with_the_platforms_own_ca():
 def test_a_certificate_of_another_ca_is_refused():
     done = subprocess.run(
         ["curl", "--silent", "--noproxy", "*", "--resolve", f"{support.domain()}:443:{support.vip()}", f"https://{support.domain()}/"],
-        capture_output=True, text=True, check=False,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 60
 
@@ -88,7 +103,9 @@ def test_a_login_gives_a_token_that_opens_what_is_closed_to_others():
     token = json.loads(body)["access_token"]
     code, _headers, body = support.fetch("/api/v1/runs", headers={"Authorization": f"Bearer {token}"})
     assert code == 200
-    code, _headers, body = support.fetch("/api/v1/auth/token", data=login.replace(b'"password": "', b'"password": "x'), headers={"Content-Type": "application/json"})
+    code, _headers, body = support.fetch(
+        "/api/v1/auth/token", data=login.replace(b'"password": "', b'"password": "x'), headers={"Content-Type": "application/json"}
+    )
     assert code == 401
     assert json.loads(body)["status"] == 401
 
@@ -107,8 +124,17 @@ def test_headless_chromium_sees_the_chart(tmp_path):
     with sync_playwright() as play:
         browser = play.chromium.launch(
             executable_path=CHROMIUM[0],
-            args=["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-                  "--disable-component-update", "--disable-sync", "--no-proxy-server", f"--host-resolver-rules=MAP {support.domain()} {support.vip()}"],
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--no-proxy-server",
+                f"--host-resolver-rules=MAP {support.domain()} {support.vip()}",
+            ],
         )
         # The page's certificate is checked by the tests above; Chromium has no switch to trust a CA file.
         page = browser.new_context(ignore_https_errors=True, viewport={"width": 1280, "height": 900}).new_page()

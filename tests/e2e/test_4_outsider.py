@@ -27,8 +27,47 @@ async def main():
     print(json.dumps(sorted(row for row in found if row)))
 asyncio.run(main())
 """
-WELL_KNOWN = [21, 22, 23, 25, 53, 80, 111, 123, 443, 2375, 2376, 2379, 3000, 3306, 4194, 5000, 5432, 6443, 8000, 8001, 8002, 8080, 8404, 8443, 9000, 9001,
-              9090, 9093, 9100, 9102, 10250, 11211, 15672, 26379, 27017, 7474, 7687, 6379, 6380]
+WELL_KNOWN = [
+    21,
+    22,
+    23,
+    25,
+    53,
+    80,
+    111,
+    123,
+    443,
+    2375,
+    2376,
+    2379,
+    3000,
+    3306,
+    4194,
+    5000,
+    5432,
+    6443,
+    8000,
+    8001,
+    8002,
+    8080,
+    8404,
+    8443,
+    9000,
+    9001,
+    9090,
+    9093,
+    9100,
+    9102,
+    10250,
+    11211,
+    15672,
+    26379,
+    27017,
+    7474,
+    7687,
+    6379,
+    6380,
+]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +75,9 @@ def outsider():
     """A container on the lab's network whose address no inventory knows."""
     made = subprocess.run(
         [*DOCKER, "run", "--detach", "--rm", "--network", "novacorrente-lab", "--entrypoint", "sleep", host_image(), "300"],
-        capture_output=True, text=True, check=True,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.strip()
     yield made
     subprocess.run([*DOCKER, "rm", "--force", made], capture_output=True, check=True)
@@ -46,12 +87,19 @@ DOCKER = ["docker"]
 
 
 def host_image() -> str:
-    return subprocess.run([*DOCKER, "inspect", "--format", "{{.Config.Image}}", "novacorrente-lab-ops1"], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        [*DOCKER, "inspect", "--format", "{{.Config.Image}}", "novacorrente-lab-ops1"], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def scan(outsider: str, wanted: dict[str, list[int]]) -> set[tuple[str, int]]:
     out = subprocess.run(
-        [*DOCKER, "exec", "--interactive", outsider, "python3", "-c", SCANNER], input=json.dumps(wanted), capture_output=True, text=True, check=True, timeout=240
+        [*DOCKER, "exec", "--interactive", outsider, "python3", "-c", SCANNER],
+        input=json.dumps(wanted),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=240,
     ).stdout
     return {(address, port) for address, port in json.loads(out)}
 

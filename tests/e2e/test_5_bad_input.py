@@ -67,7 +67,10 @@ def an_address_twice(inventory: dict[str, t.Any]) -> None:
 def full_disk() -> t.Iterator[None]:
     """The platform's directory of one host lies on a small file system for the time of the run (seen by the host's root only)."""
     host = "app2"
-    support.ssh(host, "mkdir -p /mnt/small && mount -t tmpfs -o size=8m tmpfs /mnt/small && dd if=/dev/zero of=/mnt/small/fill bs=1M count=7 2>/dev/null; mkdir -p /mnt/small/platform")
+    support.ssh(
+        host,
+        "mkdir -p /mnt/small && mount -t tmpfs -o size=8m tmpfs /mnt/small && mkdir /mnt/small/platform && fallocate -l 7M /mnt/small/fill",
+    )
     try:
         yield
     finally:
@@ -95,11 +98,15 @@ def expired_ca(inventory: str) -> None:
 
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "expired")])
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=30)).not_valid_after(now - datetime.timedelta(days=1))
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=30))
+        .not_valid_after(now - datetime.timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
@@ -109,12 +116,19 @@ def expired_ca(inventory: str) -> None:
 
 def missing_secret(inventory: str) -> None:
     path = f"{inventory}/group_vars/all/vault.yml"
-    plain = subprocess.run([str(support.BIN / "ansible-vault"), "view", path], cwd=support.REPO, env=support.environment(), check=True, capture_output=True, text=True).stdout
+    plain = subprocess.run(
+        [str(support.BIN / "ansible-vault"), "view", path], cwd=support.REPO, env=support.environment(), check=True, capture_output=True, text=True
+    ).stdout
     values = yaml.safe_load(plain)
     del values["minio_root_password"]
     subprocess.run(
         [str(support.BIN / "ansible-vault"), "encrypt", "--encrypt-vault-id", "platform", "--output", path, "-"],
-        cwd=support.REPO, env=support.environment(), check=True, capture_output=True, input=yaml.safe_dump(values), text=True,
+        cwd=support.REPO,
+        env=support.environment(),
+        check=True,
+        capture_output=True,
+        input=yaml.safe_dump(values),
+        text=True,
     )
 
 

@@ -25,8 +25,18 @@ def test_five_kills_at_random_moments_then_a_run_converges():
     before = ledger()
     for number in range(KILLS):
         # Each round asks for other settings on every host and tier, so that there is work to interrupt.
-        changes = ["-e", f"api_log_level={'debug' if number % 2 else 'info'}", "-e", f"worker_log_level={'debug' if number % 2 else 'info'}",
-                   "-e", f"redis_cache_maxmemory_mib={64 + number}", "-e", f"host_journal_max_mib={200 + number}", "-e", f"edge_max_body_mib={9 + number}"]
+        changes = [
+            "-e",
+            f"api_log_level={'debug' if number % 2 else 'info'}",
+            "-e",
+            f"worker_log_level={'debug' if number % 2 else 'info'}",
+            "-e",
+            f"redis_cache_maxmemory_mib={64 + number}",
+            "-e",
+            f"host_journal_max_mib={200 + number}",
+            "-e",
+            f"edge_max_body_mib={9 + number}",
+        ]
         process = support.start_playbook(f"interrupted-{number}", *changes)
         moment = pick.uniform(4, 45)
         time.sleep(moment)

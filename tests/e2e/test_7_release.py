@@ -12,6 +12,7 @@ import support
 
 HOST = "ops1"
 BASE = "/srv/platform-demo/demo"
+PROJECT = "label=com.docker.compose.project=demo"
 SECRET = "a-secret-only-this-test-knows"
 HERE = pathlib.Path(__file__).parent
 
@@ -39,7 +40,10 @@ def current() -> str:
 @pytest.fixture(scope="module", autouse=True)
 def clean():
     def remove() -> None:
-        support.ssh(HOST, "docker ps -aq --filter label=com.docker.compose.project=demo | xargs -r docker rm -f; docker network rm demo_default; rm -rf /srv/platform-demo; true")
+        support.ssh(
+            HOST,
+            f"docker ps -aq --filter {PROJECT} | xargs -r docker rm -f; docker network rm demo_default; rm -rf /srv/platform-demo; true",
+        )
 
     remove()
     yield
@@ -56,7 +60,7 @@ def test_check_mode_tells_the_truth_and_writes_nothing():
 def test_staging_starts_nothing():
     answer = demo("stage")
     assert (answer["state"], answer["changed"]) == ("new", True)
-    assert support.ssh(HOST, "docker ps -q --filter label=com.docker.compose.project=demo") == ""
+    assert support.ssh(HOST, f"docker ps -q --filter {PROJECT}") == ""
     assert not demo("stage-again")["changed"]
 
 
@@ -122,7 +126,7 @@ def test_an_image_that_does_not_exist_changes_nothing():
 def test_a_member_that_was_stopped_by_hand_is_started_again(command):
     support.ssh(HOST, command)
     assert demo("stopped", demo_setting="three", demo_certificate="two", demo_state="active")["state"] == "new"
-    assert support.ssh(HOST, "docker ps -q --filter label=com.docker.compose.project=demo").strip()
+    assert support.ssh(HOST, f"docker ps -q --filter {PROJECT}").strip()
 
 
 def test_a_release_that_never_gets_healthy_fails_and_can_be_taken_back():
