@@ -31,9 +31,9 @@ def test_five_kills_at_random_moments_then_a_run_converges():
             "-e",
             f"worker_log_level={'debug' if number % 2 else 'info'}",
             "-e",
-            f"redis_cache_maxmemory_mib={64 + number}",
+            f"redis_cache_maxmemory={200 + number}mb",
             "-e",
-            f"host_journal_max_mib={200 + number}",
+            f"host_journal_max_use={800 + number}M",
             "-e",
             f"edge_max_body_mib={9 + number}",
         ]

@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 import typing as t
+import urllib.request
 
 import checks
 import pytest
@@ -53,16 +55,22 @@ def test_refuses_old_tls(host: Host, value: Value) -> None:
     assert host.run(f"openssl s_client -connect {value('platform_registry')} -tls1_1 </dev/null").rc != 0
 
 
-def test_holds_every_image_of_the_platform(host: Host, value: Value, ca: str) -> None:
+def manifest(url: str, headers: dict[str, str], ca: str) -> dict[str, t.Any]:
+    """A manifest, asked for from here: a password in a command on the host would be seen in its process list and journal."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ca)))
+    with opener.open(urllib.request.Request(url, headers=headers), timeout=10) as answer:
+        return dict(json.load(answer))
+
+
+def test_holds_every_image_of_the_platform(value: Value) -> None:
     accept = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.index.v1+json"
     for reference in value("platform_images").values():
         server, _slash, rest = reference.partition("/")
         if server != value("platform_registry"):
             continue
         repository, _at, digest = rest.partition("@")
-        answer = checks.get(host, f"https://{server}/v2/{repository}/manifests/{digest}", ca, {**login(value), "Accept": accept})
-        assert answer.status == 200, reference
-        assert json.loads(answer.body)["config"]["digest"]
+        found = manifest(f"https://{server}/v2/{repository}/manifests/{digest}", {**login(value), "Accept": accept}, f"{value('platform_pki_dir')}/ca.crt")
+        assert found["config"]["digest"], reference
 
 
 def test_secrets_can_be_read_by_the_service_alone(host: Host) -> None:
