@@ -42,12 +42,20 @@ import re
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from cryptography.hazmat.primitives import serialization
+
+try:
+    from cryptography.hazmat.primitives import serialization
+except ImportError:
+    HAS_CRYPTOGRAPHY = False
+else:
+    HAS_CRYPTOGRAPHY = True
 
 KEY = re.compile(r"-----BEGIN ([A-Z ]*)PRIVATE KEY-----.+?-----END \1PRIVATE KEY-----\n?", re.DOTALL)
 
 
 def pem_private_key(text: str, passphrase: str | None = None) -> str:
+    if not HAS_CRYPTOGRAPHY:
+        raise AnsibleFilterError("pem_private_key needs the Python package cryptography on the controller.")
     found = KEY.search(str(text))
     if not found:
         raise AnsibleFilterError("pem_private_key: the text holds no private key in PEM form.")

@@ -5,14 +5,6 @@
 
 from __future__ import annotations
 
-import os
-import typing as t
-
-from ansible.plugins.lookup import LookupBase
-
-from ansible_collections.novacorrente.platform.plugins.plugin_utils._validation import spec_secrets
-from ansible_collections.novacorrente.platform.plugins.plugin_utils._validation_io import load_roles
-
 DOCUMENTATION = r"""
 name: secret_names
 short_description: Names of the secrets that the roles require
@@ -40,6 +32,14 @@ _list:
   type: list
   elements: str
 """
+
+import os
+import typing as t
+
+from ansible.plugins.lookup import LookupBase
+
+from ansible_collections.novacorrente.platform.plugins.plugin_utils._validation import spec_secrets
+from ansible_collections.novacorrente.platform.plugins.plugin_utils._validation_io import load_roles
 
 
 class LookupModule(LookupBase):

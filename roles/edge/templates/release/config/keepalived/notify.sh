@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # keepalived calls this with TYPE NAME STATE PRIORITY at each transition. The file is what the container's health check reads.
 set -e

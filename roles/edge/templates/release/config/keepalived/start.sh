@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Writes what is known on the host only, and becomes keepalived. Arguments are passed on (--config-test).
 set -euo pipefail

@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # answers.sh HOST PORT PATH: succeeds where an HTTP request is answered with 200. Needs nothing but bash.
 exec 3<>"/dev/tcp/$1/$2" || exit 1
