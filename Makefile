@@ -4,7 +4,10 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-export MAKE_STARTED ?= $(shell date +%s)
+ifndef MAKE_STARTED
+MAKE_STARTED := $(shell date +%s)
+endif
+export MAKE_STARTED
 export ANSIBLE_FORCE_COLOR ?= $(if $(CI),0,)
 
 # A heading with the seconds since make started; then the step, in the environment that set-up wrote.
