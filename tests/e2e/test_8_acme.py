@@ -27,6 +27,12 @@ DIRECTORY = "https://127.0.0.1:14000/dir"
 MANAGEMENT = "https://127.0.0.1:15000"
 
 
+def go_image() -> str:
+    """The base with which the lab's images were compiled, official or of the lab's own making."""
+    names = subprocess.run(["docker", "images", "--format", "{{.Repository}}:{{.Tag}}"], capture_output=True, text=True, check=True).stdout.split()
+    return next(name for name in names if name.rsplit("/", 1)[-1] == "golang:1.24-trixie")
+
+
 def build() -> None:
     """pebble and its name server, from Go modules: by this machine's Go, or by the one in the images' base."""
     if all((TOOLS / name).exists() for name in ("pebble", "pebble-challtestsrv")):
@@ -37,7 +43,7 @@ def build() -> None:
             subprocess.run(["go", "install", module], env={**os.environ, "GOBIN": str(TOOLS), "CGO_ENABLED": "0"}, check=True, timeout=600)
         else:
             mount = ["--volume", f"{TOOLS}:/out", "--env", "GOBIN=/out", "--env", "CGO_ENABLED=0"]
-            subprocess.run(["docker", "run", "--rm", "--network", "host", *mount, "golang:1.24-trixie", "go", "install", module], check=True, timeout=600)
+            subprocess.run(["docker", "run", "--rm", "--network", "host", *mount, go_image(), "go", "install", module], check=True, timeout=600)
 
 
 def server_certificate(folder: pathlib.Path) -> None:
