@@ -328,7 +328,7 @@ class Release:
             "validate": self.params["validate"],
             "owner": self.params["owner"],
         }
-        writes = not os.path.isdir(self.path(release)) or self.stage_differs(record, live, owner)
+        writes = bool(self.damaged(release, content, owner)) or self.stage_differs(record, live, owner)
         if not self.module.check_mode:
             self.pull(missing)
             self.write_release(release, content, owner)
@@ -429,15 +429,26 @@ class Release:
         reasons.extend(f"{path}: removed" for path in sorted(before - {f.path for f in content}))
         return reasons
 
+    def files_of(self, release: str, content: list[TreeFile]) -> list[TreeFile]:
+        """All files of a release's directory: those rendered, and what an operator's own `docker compose` there needs."""
+        environment = f"RELEASE_ID={release}\nCOMPOSE_PROJECT_NAME={self.tier}\n".encode()
+        return [*content, TreeFile(".env", environment, "0444")]
+
+    def damaged(self, release: str, content: list[TreeFile], owner: Owner) -> list[TreeFile]:
+        """Files of a release that are not on disk as they were made: all of them before it is written, none afterwards."""
+        base = self.path(release)
+        return [f for f in self.files_of(release, content) if differences(os.path.join(base, f.path), f, self.file_owner(f, owner))]
+
     def write_release(self, release: str, content: list[TreeFile], owner: Owner) -> None:
         """Write the directory under another name and rename it, so that a release is there as a whole or not at all."""
         target = self.path(release)
         if os.path.isdir(target):
+            for item in self.damaged(release, content, owner):
+                write_file(os.path.join(target, item.path), item, self.file_owner(item, owner))
             return
         # A name of its own for each run: another one may be writing the same release.
         partial = os.path.join(self.base, "releases", f"{PARTIAL}{release}-{os.getpid()}")
-        environment = f"RELEASE_ID={release}\nCOMPOSE_PROJECT_NAME={self.tier}\n".encode()
-        for item in [*content, TreeFile(".env", environment, "0444")]:
+        for item in self.files_of(release, content):
             write_file(os.path.join(partial, item.path), item, self.file_owner(item, owner))
         try:
             os.rename(partial, target)

@@ -107,6 +107,15 @@ def test_a_run_killed_between_staging_and_switching_is_finished_by_the_next():
     assert "three" in support.ssh(HOST, "docker exec demo-web-1 cat /config/demo.conf")
 
 
+def test_a_release_that_was_tampered_with_is_mended():
+    support.ssh(HOST, f"echo 'setting = mine' > {BASE}/current/config/demo.conf; chmod 0644 {BASE}/current/secrets/password")
+    answer = demo("tampered", demo_setting="three", demo_certificate="two")
+    assert answer["changed"]
+    assert "three" in support.ssh(HOST, f"cat {BASE}/current/config/demo.conf")
+    assert support.ssh(HOST, f"stat -c %a {BASE}/current/secrets/password").strip() == "400"
+    assert not demo("tampered-again", demo_setting="three", demo_certificate="two")["changed"]
+
+
 def test_a_release_refused_by_validation_changes_nothing():
     first, old = started(), current()
     answer = demo("refused", ok=False, demo_setting="four", demo_valid="something-else", demo_certificate="two", demo_state="active")
