@@ -98,7 +98,12 @@ def worker(environment: dict[str, str], python: dict[str, str], tmp_path: pathli
     finally:
         if process.poll() is None:
             process.terminate()
-            process.wait(20)
+            try:
+                process.wait(60)
+            finally:
+                # A worker left behind would take the jobs of the tests that follow.
+                process.kill()
+                process.wait()
         log.close()
 
 
