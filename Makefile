@@ -73,7 +73,7 @@ molecule: setup-test lab images ## Run the Molecule scenario of the whole platfo
 
 e2e: setup-test pipeline ## Run the end-to-end tests on the converged lab (make demo)
 	@$(call heading,End to end)
-	@$(env); pytest -v --durations=12 tests/e2e
+	@$(env); pytest -v -rP --durations=12 tests/e2e
 
 test: setup-test lint unit lab images apps molecule e2e ## Everything: lint, unit, apps, Molecule, end to end
 
