@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Measure what a converge that has nothing to do costs: seconds and module executions, by role, and the slope over hosts.
 
-Run by `make bench` on a converged lab. Prints Markdown (docs/measurements.md holds the figures of a run).
+Run by `make bench` on a converged lab; `tools/bench.py TRIALS` takes another number of trials than three. Prints Markdown (docs/measurements.md holds the figures of a run).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import typing as t
 
 REPO = pathlib.Path(__file__).resolve().parents[1]
 BIN = pathlib.Path(sys.executable).parent
-TRIALS = 3
+TRIALS = int(sys.argv[1]) if len(sys.argv) > 1 else 3
 SIZES = {3: "data1,app1,edge1", 6: "data1,data2,app1,app2,edge1,edge2", 9: "all"}
 
 
