@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Measure what a converge that has nothing to do costs: seconds and module executions, by role, and the slope over hosts.
 
-Run by `make bench` on a converged lab; `tools/bench.py TRIALS` takes another number of trials than three. Prints Markdown (docs/measurements.md holds the figures of a run).
+Run by `make bench` on a converged lab; `tools/bench.py TRIALS` takes another number of trials than three.
+Prints Markdown (docs/measurements.md holds the figures of a run).
 """
 
 from __future__ import annotations
