@@ -73,25 +73,28 @@ molecule: setup-test lab images ## Run the Molecule scenario of the whole platfo
 
 e2e: setup-test pipeline ## Run the end-to-end tests on the converged lab (make demo)
 	@$(call heading,End to end)
-	@$(env); pytest -v -rP --durations=12 tests/e2e
+	@$(env); pytest -v -rP --durations=12 -m "not long" tests/e2e
 
 test: setup-test lint unit lab images apps molecule e2e ## Everything: lint, unit, apps, Molecule, end to end
 
-test-all: test ## test, every role's own Molecule scenario, other versions of Python and ansible-core, sanity, bench
-	@$(call heading,Molecule by role)
-	@$(env); tools/check-molecule
+test-all: test ## test, every role's own Molecule scenario, the long end-to-end tests, other versions of Python and ansible-core, sanity, bench
 	@$(call heading,Other versions)
 	@$(env); tools/check-matrix
 	@$(env); tools/check-sanity
+	@$(call heading,Molecule by role)
+	@$(env); tools/check-molecule
+	@$(call heading,Bench)
 	@$(env); python tools/bench.py
+	@$(call heading,Long end-to-end tests)
+	@$(env); pytest -v -rP --durations=12 -m long tests/e2e
 
 bench: setup ## Measure a converge that has nothing to do
 	@$(call heading,Bench)
 	@$(env); python tools/bench.py
 
-lock: setup ## Write requirements.txt anew from requirements.in
+lock: setup ## Write requirements.txt anew from requirements.in (UPGRADE=--upgrade: to the latest versions)
 	@$(call heading,Lock requirements)
-	@UV_SYSTEM_CERTS=1 UV_CACHE_DIR=$(CURDIR)/.cache/uv .cache/tools/bin/uv pip compile --quiet --universal --python-version 3.11 --upgrade requirements.in -o requirements.txt
+	@UV_SYSTEM_CERTS=1 UV_CACHE_DIR=$(CURDIR)/.cache/uv .venv/bin/uv pip compile --quiet --universal --python-version 3.11 $(UPGRADE) requirements.in -o requirements.txt
 
 clean: ## Remove hosts, images, engine and all generated files
 	@$(call heading,Clean)

@@ -81,6 +81,22 @@ def assert_confined(containers: dict[str, dict[str, t.Any]], capabilities: t.Map
     assert {service: found for service, found in faults.items() if found} == {}
 
 
+def assert_member(
+    host: Host,
+    value: t.Callable[[str], t.Any],
+    tier: str,
+    containers: dict[str, dict[str, t.Any]],
+    secrets: dict[str, str],
+    capabilities: t.Mapping[str, t.Collection[str]] | None = None,
+) -> None:
+    """What holds for the member of every tier: confined containers of the current release, secrets in the user's own files and nowhere else."""
+    root = value("platform_root")
+    assert_confined(containers, capabilities)
+    assert_current_release(host, root, tier, containers)
+    assert_secret_files(host, root, tier, value(f"{tier}_uid"))
+    assert_no_secret(containers, secrets)
+
+
 def assert_no_secret(containers: dict[str, dict[str, t.Any]], secrets: dict[str, str]) -> None:
     """docker inspect shows no secret: not in the environment, the command, a label or a health check's output."""
     shown = {service: json.dumps(container) for service, container in containers.items()}

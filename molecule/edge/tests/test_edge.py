@@ -29,21 +29,9 @@ with socket.socket(socket.AF_UNIX) as stream:
 """
 
 
-def test_containers_are_confined(containers: Containers) -> None:
+def test_member_keeps_the_rules_of_the_house(host: Host, value: Value, containers: Containers, secrets: dict[str, str]) -> None:
     # keepalived adds the virtual address to the host and sends VRRP; see roles/edge/templates/release/compose.yml.j2.
-    checks.assert_confined(containers, {"keepalived": {"NET_ADMIN", "NET_RAW", "NET_BROADCAST", "SETUID", "SETGID"}})
-
-
-def test_containers_run_the_current_release(host: Host, value: Value, containers: Containers) -> None:
-    checks.assert_current_release(host, value("platform_root"), "edge", containers)
-
-
-def test_secrets_are_files_of_the_tiers_user(host: Host, value: Value) -> None:
-    checks.assert_secret_files(host, value("platform_root"), "edge", value("edge_uid"))
-
-
-def test_docker_inspect_shows_no_secret(containers: Containers, secrets: dict[str, str]) -> None:
-    checks.assert_no_secret(containers, secrets)
+    checks.assert_member(host, value, "edge", containers, secrets, {"keepalived": {"NET_ADMIN", "NET_RAW", "NET_BROADCAST", "SETUID", "SETGID"}})
 
 
 def test_virtual_address_is_on_exactly_one_host(value: Value, pytestconfig: pytest.Config) -> None:

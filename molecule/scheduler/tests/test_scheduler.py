@@ -14,20 +14,8 @@ Containers = dict[str, dict[str, t.Any]]
 Value = t.Callable[[str], t.Any]
 
 
-def test_containers_are_confined(containers: Containers) -> None:
-    checks.assert_confined(containers)
-
-
-def test_containers_run_the_current_release(host: Host, value: Value, containers: Containers) -> None:
-    checks.assert_current_release(host, value("platform_root"), "scheduler", containers)
-
-
-def test_secrets_are_files_of_the_tiers_user(host: Host, value: Value) -> None:
-    checks.assert_secret_files(host, value("platform_root"), "scheduler", value("scheduler_uid"))
-
-
-def test_docker_inspect_shows_no_secret(containers: Containers, secrets: dict[str, str]) -> None:
-    checks.assert_no_secret(containers, secrets)
+def test_member_keeps_the_rules_of_the_house(host: Host, value: Value, containers: Containers, secrets: dict[str, str]) -> None:
+    checks.assert_member(host, value, "scheduler", containers, secrets)
 
 
 def test_listens_on_nothing(containers: Containers) -> None:

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-import { ApiError, errorFrom, isRecord, titleOf } from './problem'
+import { ApiError, errorFrom, isRecord, titleOf, unusable } from './problem'
 import { parsePage, parseRuns, parseTables } from './parse'
 import type { Run, Session, Table, TablePage, TableQuery } from './types'
 
@@ -155,8 +155,4 @@ export function tablePath(table: string, query: TableQuery): string {
 /** A request without an answer has an id too; browsers make one in secure contexts only. */
 function newRequestId(): string | null {
   return typeof crypto.randomUUID === 'function' ? crypto.randomUUID() : null
-}
-
-export function unusable(detail: string, requestId: string | null = null): ApiError {
-  return new ApiError({ type: 'about:blank', title: titleOf(502), status: 502, detail }, requestId)
 }

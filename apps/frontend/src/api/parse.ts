@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-import { unusable } from './client'
-import { isRecord } from './problem'
+import { isRecord, unusable } from './problem'
 import type { Column, Row, Run, RunEvent, Table, TablePage, Value } from './types'
 
 /** Answers are checked where they enter: a wrong shape is a problem with a name, not a crash while drawing. */

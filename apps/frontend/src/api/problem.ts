@@ -52,6 +52,11 @@ export function titleOf(status: number): string {
   return titles[status] ?? (status === 0 ? 'The API cannot be reached' : `The API answered with status ${status}`)
 }
 
+/** An answer of a good status that cannot be used. */
+export function unusable(detail: string, requestId: string | null = null): ApiError {
+  return new ApiError({ type: 'about:blank', title: titleOf(502), status: 502, detail }, requestId)
+}
+
 /** Read the problem out of an error answer; a proxy's HTML page or an empty body give a problem by status alone. */
 export async function errorFrom(response: Response, sentId: string | null = null): Promise<ApiError> {
   let body: unknown = null
