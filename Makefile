@@ -15,7 +15,7 @@ heading = printf '\n==== %4d s  %s\n' "$$(( $$(date +%s) - $$MAKE_STARTED ))" "$
 env = . .cache/env
 inventory = inventories/lab
 
-.PHONY: help setup setup-test lab images converge pipeline show demo lint unit apps molecule e2e test test-all bench clean lock
+.PHONY: help setup setup-test lab images converge pipeline show demo lint unit apps servers molecule e2e test test-all bench clean lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,7 +61,11 @@ lint: setup-test ## Check the sources: ansible-lint, ruff, mypy, documentation, 
 
 unit: setup-test ## Run the collection's unit tests
 	@$(call heading,Unit tests)
-	@$(env); pytest -q tests/unit
+	@$(env); pytest -q -m "not servers" tests/unit
+
+servers: setup-test images ## Run gates and settings against real servers and stand-ins on this machine
+	@$(call heading,Servers)
+	@$(env); tools/check-servers
 
 apps: setup-test images ## Run the apps' own tests
 	@$(call heading,Tests of the apps)
@@ -75,9 +79,9 @@ e2e: setup-test pipeline ## Run the end-to-end tests on the converged lab (make 
 	@$(call heading,End to end)
 	@$(env); pytest -v -rP --durations=12 -m "not long" tests/e2e
 
-test: setup-test lint unit lab images apps molecule e2e ## Everything: lint, unit, apps, Molecule, end to end
+test: setup-test lint unit lab images apps molecule e2e ## Everything that fits into 50 minutes: lint, unit, apps, Molecule, end to end
 
-test-all: test ## test, every role's own Molecule scenario, the long end-to-end tests, other versions of Python and ansible-core, sanity, bench
+test-all: test servers ## test, servers, every role's own Molecule scenario, the long end-to-end tests, other versions of Python and ansible-core, sanity, bench
 	@$(call heading,Other versions)
 	@$(env); tools/check-matrix
 	@$(env); tools/check-sanity
@@ -85,12 +89,14 @@ test-all: test ## test, every role's own Molecule scenario, the long end-to-end 
 	@$(env); tools/check-molecule
 	@$(call heading,Bench)
 	@$(env); python tools/bench.py
+	@$(env); python tools/bench_gates.py
 	@$(call heading,Long end-to-end tests)
 	@$(env); pytest -v -rP --durations=12 -m long tests/e2e
 
-bench: setup ## Measure a converge that has nothing to do
+bench: setup ## Measure a converge that has nothing to do, and how soon gates return
 	@$(call heading,Bench)
 	@$(env); python tools/bench.py
+	@$(env); python tools/bench_gates.py
 
 lock: setup ## Write requirements.txt anew from requirements.in (UPGRADE=--upgrade: to the latest versions)
 	@$(call heading,Lock requirements)

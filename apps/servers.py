@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Real servers for the tests of both apps: Redis with the documented access rules, and MinIO."""
+"""Real servers for the tests of both apps: Redis with the documented access rules, MinIO, and Neo4j Community."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import datetime
+import importlib
 import ipaddress
 import os
 import pathlib
@@ -13,6 +14,8 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
+import tempfile
 import time
 import typing as t
 import uuid
@@ -270,6 +273,117 @@ def make_buckets(endpoint: str) -> Buckets:
 @pytest.fixture
 def buckets(_minio_server: str) -> Buckets:
     return make_buckets(_minio_server)
+
+
+NEO4J = "5.26.30"
+NEO4J_PASSWORD = "neo4j-password"
+
+
+def neo4j_jars() -> pathlib.Path:
+    """The server's jars: in NEO4J_HOME_LIB, or fetched once from Maven Central."""
+    given = os.environ.get("NEO4J_HOME_LIB")
+    if given:
+        return pathlib.Path(given)
+    home = HERE.parent / f".cache/neo4j-{NEO4J}"
+    if not (home / "lib").is_dir():
+        maven = shutil.which("mvn") or pytest.fail("no Neo4j: set NEO4J_HOME_LIB to a directory with its jars, or install maven")
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=home) as work:
+            dependency = f"<dependency><groupId>org.neo4j</groupId><artifactId>neo4j</artifactId><version>{NEO4J}</version></dependency>"
+            pathlib.Path(work, "pom.xml").write_text(
+                '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion><groupId>tests</groupId><artifactId>neo4j</artifactId>'
+                f"<version>1</version><packaging>pom</packaging><dependencies>{dependency}</dependencies></project>",
+                encoding="utf-8",
+            )
+            command = [maven, "-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={work}/lib"]
+            subprocess.run(command, cwd=work, check=True)
+            os.replace(f"{work}/lib", home / "lib")  # whole or not at all
+    return home / "lib"
+
+
+class Neo4jServer:
+    """One Community member on the loopback address, with Bolt over TLS."""
+
+    login: bytes | None = None
+
+    def __init__(self, home: pathlib.Path, tls: Certificates, port: int | None = None) -> None:
+        self.home, self.port = home, port or free_port()
+        self.uri = f"bolt+s://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+        (home / "conf").mkdir(parents=True)
+        certificates = home / "certificates"
+        certificates.mkdir()
+        shutil.copy(tls.certificate, certificates / "public.crt")
+        shutil.copy(tls.key, certificates / "private.key")
+        lines = (
+            f"server.bolt.listen_address=127.0.0.1:{self.port}", f"server.bolt.advertised_address=127.0.0.1:{self.port}", "server.bolt.tls_level=REQUIRED",
+            "server.http.enabled=false", "server.https.enabled=false",
+            "dbms.ssl.policy.bolt.enabled=true", f"dbms.ssl.policy.bolt.base_directory={certificates}", "dbms.ssl.policy.bolt.client_auth=NONE",
+            "db.tx_log.preallocate=false", "db.tx_log.rotation.size=16m", "server.memory.pagecache.size=16m", "dbms.usage_report.enabled=false",
+            "internal.dbms.bolt.netty_server_shutdown_quiet_period=0",
+        )  # fmt: skip
+        (home / "conf/neo4j.conf").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        self._set_password()
+
+    def _set_password(self) -> None:
+        """By the server's own tool, once; what it writes is the same for all members."""
+        written = self.home / "data/dbms/auth.ini"
+        if Neo4jServer.login is None:
+            assert self._java("org.neo4j.cli.AdminTool", "dbms", "set-initial-password", NEO4J_PASSWORD).wait(600) == 0
+            Neo4jServer.login = written.read_bytes()
+        written.parent.mkdir(parents=True, exist_ok=True)
+        written.write_bytes(Neo4jServer.login)
+
+    def _java(self, main: str, *arguments: str) -> subprocess.Popen[bytes]:
+        opened = (f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in ("java.nio", "java.io", "sun.nio.ch"))
+        command = [
+            "java",
+            "-Xmx128m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            *opened,
+            "-Dio.netty.tryReflectionSetAccessible=true",
+            "-cp",
+            f"{neo4j_jars()}/*",
+            main,
+            *arguments,
+        ]
+        environment = {**os.environ, "NEO4J_HOME": str(self.home), "NEO4J_CONF": str(self.home / "conf")}
+        with (self.home / "console.log").open("ab") as log:
+            return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+
+    def start(self) -> None:
+        """Without waiting: two members start side by side."""
+        self.process = self._java(
+            "org.neo4j.server.CommunityEntryPoint", f"--home-dir={self.home}", f"--config-dir={self.home / 'conf'}", "--console-mode"
+        )  # fmt: skip
+
+    def wait(self) -> None:
+        wait_for(lambda: _listens(self.port), 600, "Neo4j")
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(20)
+            self.process = None
+
+
+ReplicaSet = t.Any  # tests/standins/mongod/tests/replica.py: Cluster
+
+
+@contextlib.contextmanager
+def run_replica_set(directory: pathlib.Path) -> t.Iterator[ReplicaSet]:
+    """Three members that speak MongoDB's protocol, with TLS and users, as the tests of the stand-in start them."""
+    standins = HERE.parent / "tests/standins"
+    sys.path += [str(standins), str(standins / "mongod/tests")]
+    replica = importlib.import_module("replica")
+    cluster = replica.Cluster(directory)
+    try:
+        cluster.start()
+        cluster.initiate()
+        yield cluster
+    finally:
+        cluster.close()
 
 
 @pytest.fixture(scope="session")

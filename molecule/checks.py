@@ -21,6 +21,20 @@ answer = connection.getresponse()
 print(json.dumps([answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read().decode("utf-8", "replace")]))
 """
 
+# Run in a container of the pipeline, with its own settings: its user at the queue's master, found by way of Sentinel, and at the object store.
+ASK_QUEUE = """
+from pipeline.redis_client import connect
+from pipeline.settings import Settings
+assert connect(Settings.load(store=False, redis=True).redis).ping()
+"""
+ASK_STORE = """
+from pipeline.settings import Settings
+from pipeline.store import Store
+settings = Settings.load().store
+for bucket in (settings.bronze, settings.silver, settings.gold):
+    assert not Store(settings).exists(bucket, "there/is/no/such/object")
+"""
+
 
 class Answer(t.NamedTuple):
     status: int

@@ -55,7 +55,11 @@ packages() {
     esac
   fi
   # The apps' tests start servers of their own.
-  if [ "$purpose" = test ]; then want+=(redis-server redis-sentinel); fi
+  if [ "$purpose" = test ]; then
+    want+=(redis-server redis-sentinel)
+    command -v mvn >/dev/null || want+=(maven)
+    command -v java >/dev/null || want+=(default-jre-headless)
+  fi
   for name in "${want[@]}"; do installed "$name" || missing+=("$name"); done
   [ ${#missing[@]} -gt 0 ] || return 0
 

@@ -92,7 +92,7 @@ class ActionModule(ActionBase):
     def _check(self, tiers: list[str] | None, online: bool, task_vars: dict[str, t.Any]) -> tuple[core.Findings, dict[str, t.Any], set[str]]:
         findings = core.Findings()
         groups = {name: list(members) for name, members in task_vars["groups"].items()}
-        wanted = tiers or [*core.SERVICES, *core.TIERS]
+        wanted = tiers or core.expected_tiers(groups)
         present = core.check_groups(findings, groups, wanted)
         self._roles = io.load_roles(os.path.join(COLLECTION, "roles"))
         # What earlier tasks of the run registered or set is not the inventory's; nothing public tells the two apart.
@@ -278,7 +278,7 @@ class ActionModule(ActionBase):
         from_source = {}
         for reference, image in images.items():
             entry = core.source_for(image, sources)
-            from_source[reference] = io.source_presence(image, str(entry.get("source", ""))) if entry else core.Presence(None)
+            from_source[reference] = io.source_presence(image, str(entry.get("source", "")), online) if entry else core.Presence(None)
         asked = [image for reference, image in images.items() if not from_source[reference].found] if online else []
         answers = io.registry_presences(asked, self._registry_access(hosts)) if asked else {}
         for reference, image in images.items():

@@ -66,19 +66,23 @@ class Wanted:
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """What the member is: the release that ``current`` names, its containers, and whether live files wait to be taken up."""
+    """What the member is: the release that ``current`` names, its containers, and whether live files wait to be taken up.
+
+    ``switched_from`` is the release that ran before a switch which has not come to its end; None where there is no such switch.
+    """
 
     current: str | None
     containers: t.Sequence[Container]
     live_differs: bool = False
     reload_pending: bool = False
+    switched_from: str | None = None
 
 
 def judge(wanted: Wanted, seen: Seen) -> tuple[str, list[str]]:
     """Name the member's state and the reasons for it.
 
     * ``new``: nothing of the tier runs here, so nothing can be taken down by starting it.
-    * ``changed``: another release runs.
+    * ``changed``: another release runs, or nobody has seen yet that the wanted one runs well.
     * ``drifted``: the wanted release is current, but a container is missing, stopped, unhealthy or of another release.
     * ``reload``: only files that servers re-read differ.
     * ``current``: nothing to do.
@@ -87,6 +91,8 @@ def judge(wanted: Wanted, seen: Seen) -> tuple[str, list[str]]:
         return NEW, ["nothing of this tier is running on the host"]
     if seen.current != wanted.release:
         return CHANGED, [f"release {seen.current or 'unknown'} -> {wanted.release}"]
+    if seen.switched_from is not None:
+        return CHANGED, [f"an earlier run did not finish its switch from release {seen.switched_from or 'none'}"]
     reasons = []
     by_service = {c.service: c for c in seen.containers}
     for service in wanted.services:

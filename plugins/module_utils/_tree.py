@@ -50,6 +50,11 @@ class Owner:
     gid: int
 
 
+def is_secret(mode: str) -> bool:
+    """Whether a file of this mode is a secret: nobody but its owner may read it."""
+    return not int(mode, 8) & 0o044
+
+
 def encode_payload(files: t.Iterable[TreeFile]) -> str:
     """Pack files into one ASCII string; the inverse of :func:`decode_payload`."""
     rows = [[f.path, f.mode, f.secret, base64.b64encode(f.content).decode("ascii")] for f in files]

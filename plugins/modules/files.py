@@ -116,6 +116,12 @@ options:
         type: list
         elements: str
         required: true
+      holds:
+        description:
+          - A command that succeeds as long as what the reaction brings about is there, such as a rule set in the kernel.
+          - Where it fails, the reaction runs though no path changed. It must change nothing itself, as check mode runs it too.
+        type: list
+        elements: str
   payload:
     description: The rendered files. Made by the action plugin; not to be given by a user.
     type: str
@@ -180,7 +186,7 @@ class Files:
         self.params = module.params
         self.files = decode_payload(self.params["payload"])
         self.owner = resolve_owner(self.params["owner"], self.params["group"])
-        self.reactions: list[tuple[list[str], list[str]]] = [(r["paths"], r["command"]) for r in self.params["reactions"]]
+        self.reactions: list[dict[str, t.Any]] = self.params["reactions"]
         check_relative(self.params["name"])
         self.marker = os.path.join(PENDING, self.params["name"] + ".json")
 
@@ -218,12 +224,22 @@ class Files:
     def pending(self, changed_paths: list[str]) -> list[list[str]]:
         """Commands owed: by what changes now, and by what an earlier run left undone."""
         left = json.loads((read_file(self.marker) or b"[]").decode("utf-8"))
-        known = [command for _paths, command in self.reactions]
+        known = [reaction["command"] for reaction in self.reactions]
         owed = [command for command in left if command in known]
-        for patterns, command in self.reactions:
-            if command not in owed and any(re.search(p, path) for p in patterns for path in changed_paths):
-                owed.append(command)
+        for reaction in self.reactions:
+            touched = any(re.search(pattern, path) for pattern in reaction["paths"] for path in changed_paths)
+            if reaction["command"] not in owed and (touched or not self.holds(reaction["holds"])):
+                owed.append(reaction["command"])
         return sorted(owed, key=known.index)
+
+    def holds(self, command: list[str] | None) -> bool:
+        if not command:
+            return True
+        try:
+            return bool(self.module.run_command(command, handle_exceptions=False)[0] == 0)
+        except OSError:
+            # A program that is not there yet holds nothing.
+            return False
 
     def remember(self, commands: list[list[str]]) -> None:
         write_file(self.marker, TreeFile("marker", json.dumps(commands).encode("utf-8"), "0600"), None)
@@ -291,6 +307,7 @@ def main() -> t.NoReturn:
                 "options": {
                     "paths": {"type": "list", "elements": "str", "required": True},
                     "command": {"type": "list", "elements": "str", "required": True},
+                    "holds": {"type": "list", "elements": "str"},
                 },
             },
             "payload": {"type": "str", "no_log": True},

@@ -127,6 +127,12 @@ options:
         description: Command to run inside the service's container, instead of a signal.
         type: list
         elements: str
+      host_command:
+        description:
+          - Command to run on the host in the directory of the current release, instead of a signal.
+          - For a service whose image has no client that could do it.
+        type: list
+        elements: str
   wait_timeout:
     description: Seconds to wait for the containers to be healthy after a switch.
     type: int
@@ -237,6 +243,7 @@ from ansible_collections.novacorrente.platform.plugins.module_utils._tree import
     differences,
     ensure_directory,
     file_diff,
+    is_secret,
     list_files,
     read_file,
     resolve_owner,
@@ -265,6 +272,8 @@ class Release:
         self.staged_live = os.path.join(self.base, "staged-live")
         self.record = os.path.join(self.base, "staged.json")
         self.reload_marker = os.path.join(self.base, "reload-pending")
+        # Holds the release to go back to, from before a switch until the new release is healthy.
+        self.switch_marker = os.path.join(self.base, "switching")
         self.diff: list[dict[str, str]] = []
 
     # What is there
@@ -293,11 +302,23 @@ class Release:
             raise TreeError(f"tier: {self.tier!r} has no staged release on this host; run with state=staged first.")
         return dict(json.loads(content))
 
-    def live_differs(self) -> bool:
-        return any(read_file(os.path.join(self.staged_live, path)) != read_file(os.path.join(self.live, path)) for path in list_files(self.staged_live))
+    def live_files(self) -> list[TreeFile]:
+        """The live files as they were staged."""
+        found = []
+        for path in list_files(self.staged_live):
+            mode = _mode(os.path.join(self.staged_live, path))
+            found.append(TreeFile(path, read_file(os.path.join(self.staged_live, path)) or b"", mode, is_secret(mode)))
+        return found
+
+    def live_differs(self, live: list[TreeFile], owner: Owner) -> bool:
+        return any(differences(os.path.join(self.live, f.path), f, self.file_owner(f, owner)) for f in live)
+
+    def switched_from(self) -> str | None:
+        content = read_file(self.switch_marker)
+        return None if content is None else content.decode("ascii")
 
     def seen(self, live_differs: bool) -> Seen:
-        return Seen(self.link("current") or None, self.containers(), live_differs, os.path.exists(self.reload_marker))
+        return Seen(self.link("current") or None, self.containers(), live_differs, os.path.exists(self.reload_marker), self.switched_from())
 
     # States
 
@@ -308,10 +329,11 @@ class Release:
         live = [_below(f, "live/") for f in files if f.path.startswith("live/")]
         release = tree_id(content, [self.params["owner"]])
         wanted = Wanted(release, self.params["services"])
-        live_differs = any(differences(os.path.join(self.live, f.path), f, self.file_owner(f, owner)) for f in live)
-        seen = self.seen(live_differs)
+        seen = self.seen(self.live_differs(live, owner))
+        self.check_owner(seen)
         state, reasons = judge(wanted, seen)
-        current = seen.current or ""
+        # What nobody has seen healthy is nothing to compare with, nor to go back to.
+        current = (seen.current or "") if seen.switched_from is None else seen.switched_from
         if current != release:
             reasons += self.compare(current, content)
         for item in live:
@@ -354,22 +376,22 @@ class Release:
         record = self.staged()
         release = record["release"]
         owner = resolve_owner(record["owner"])
-        seen = self.seen(self.live_differs())
+        live = self.live_files()
+        seen = self.seen(self.live_differs(live, owner))
         state, reasons = judge(Wanted(release, record["services"]), seen)
         if state == CURRENT:
             return self.answer(state, False, reasons, release)
-        live = [
-            TreeFile(path, read_file(os.path.join(self.staged_live, path)) or b"", _mode(os.path.join(self.staged_live, path)), True)
-            for path in list_files(self.staged_live)
-        ]
+        before = {f.path: read_file(os.path.join(self.live, f.path)) for f in live}
         if seen.live_differs:
             write_file(self.reload_marker, TreeFile("reload-pending", b"", "0600"), ROOT)
             self.write_live(self.live, live, owner)
         if state == RELOAD:
+            self.validate_live(record["validate"], live, before, owner)
             self.reload(record["reload"])
         else:
             self.switch(release)
             self.start(release, [c.service for c in seen.containers if c.unhealthy and c.release == release])
+            self.forget_switch()
             # New processes have read the new files, those that were kept have not.
             if os.path.exists(self.reload_marker):
                 self.reload(record["reload"])
@@ -377,23 +399,42 @@ class Release:
         return self.answer(state, True, reasons, release)
 
     def revert(self) -> dict[str, t.Any]:
-        previous, current = self.link("previous"), self.link("current")
-        if not previous:
+        current = self.link("current")
+        target = self.switched_from()
+        if target is None:
+            # A switch that failed before it began has left the release that ran where it was.
+            begun = current == self.staged()["release"]
+            target = self.link("previous") if begun else current
+        if not target or not os.path.isdir(self.path(target)):
             raise TreeError(f"tier: {self.tier!r} has no release before {current or 'this one'} on this host to go back to.")
         if not self.module.check_mode:
-            self.switch(previous)
-            self.start(previous, [])
-        return self.answer("changed", True, [f"release {current} -> {previous}"], previous)
+            self.set_link("current", target)
+            self.start(target, [])
+            self.forget_switch()
+        return self.answer("changed", True, [f"release {current} -> {target}"], target)
 
     def report(self) -> dict[str, t.Any]:
         record = self.staged()
-        state, reasons = judge(Wanted(record["release"], record["services"]), self.seen(self.live_differs()))
+        live_differs = self.live_differs(self.live_files(), resolve_owner(record["owner"]))
+        state, reasons = judge(Wanted(record["release"], record["services"]), self.seen(live_differs))
         return self.answer(state, False, reasons, record["release"])
 
     def answer(self, state: str, changed: bool, reasons: list[str], release: str) -> dict[str, t.Any]:
         return {"changed": changed, "state": state, "reasons": reasons, "release": release, "current": self.link("current"), "pulled": [], "diff": []}
 
     # Steps
+
+    def check_owner(self, seen: Seen) -> None:
+        """Data and keys of a running member belong to its user. Another one would have to be given them all at a standstill."""
+        if read_file(self.record) is None or not seen.containers:
+            return
+        there = self.staged()["owner"]
+        if there != self.params["owner"]:
+            raise TreeError(
+                f"owner: is {self.params['owner']!r}, but the member of tier {self.tier!r} on this host runs as {there!r}, and so belong its data; accepted "
+                f"is {there!r}. To change it, stop the member (docker compose -p {self.tier} down), give what lies under {self.base} that belongs to {there} "
+                f"to the new user, remove {self.record}, and run again."
+            )
 
     def make_directories(self, owner: Owner) -> bool:
         changed = ensure_directory(self.base, 0o755, ROOT, self.module.check_mode)
@@ -461,7 +502,7 @@ class Release:
     def write_live(self, base: str, live: list[TreeFile], owner: Owner) -> None:
         for item in live:
             path = os.path.join(base, item.path)
-            holder = owner if item.mode == "0400" else ROOT
+            holder = self.file_owner(item, owner)
             if differences(path, item, holder):
                 write_file(path, item, holder)
 
@@ -505,9 +546,18 @@ class Release:
         current = self.link("current")
         if current == release:
             return
-        if current:
-            self.set_link("previous", current)
+        proven = self.switched_from()
+        if proven is None:
+            proven = current
+            write_file(self.switch_marker, TreeFile("switching", proven.encode("ascii"), "0600"), ROOT)
+        if proven:
+            self.set_link("previous", proven)
         self.set_link("current", release)
+
+    def forget_switch(self) -> None:
+        if os.path.exists(self.switch_marker):
+            os.unlink(self.switch_marker)
+            sync_directory(self.base)
 
     def set_link(self, name: str, release: str) -> None:
         temporary = os.path.join(self.base, f".{name}")
@@ -529,11 +579,29 @@ class Release:
                 f"{(err or out).strip()[-1500:]}\nLast lines of its logs:\n{logs.strip()[-4000:]}"
             )
 
+    def validate_live(self, steps: list[dict[str, t.Any]], live: list[TreeFile], before: dict[str, bytes | None], owner: Owner) -> None:
+        """Have the running containers judge the new live files; what they refuse is taken back before a server has read it."""
+        release = self.link("current")
+        for step in steps:
+            code, out, err = self.compose(release, ["exec", "-T", step["service"], *step["command"]])
+            if code == 0:
+                continue
+            self.write_live(self.live, [TreeFile(f.path, before[f.path] or b"", f.mode, f.secret) for f in live if before[f.path] is not None], owner)
+            # Where a killed run has written them, there is nothing to take back to: the reload stays owed, and the run fails until they are good.
+            if os.path.exists(self.reload_marker) and any(before[f.path] != f.content for f in live):
+                os.unlink(self.reload_marker)
+            raise TreeError(
+                f"tier {self.tier}: the new live files were refused by {' '.join(step['command'])!r} in service {step['service']} "
+                f"(exit code {code}) and taken back: {(out + err).strip()[-2000:]}"
+            )
+
     def reload(self, steps: list[dict[str, t.Any]]) -> None:
         release = self.link("current")
         for step in steps:
             if step.get("command"):
                 code, out, err = self.compose(release, ["exec", "-T", step["service"], *step["command"]])
+            elif step.get("host_command"):
+                code, out, err = self.module.run_command(step["host_command"], cwd=self.path(release))
             else:
                 code, out, err = self.compose(release, ["kill", "--signal", step["signal"], step["service"]])
             if code != 0:
@@ -548,7 +616,7 @@ class Release:
         for name in unfinished:
             if time.time() - ages.pop(name) > PARTIAL_AGE:
                 shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
-        in_use = {self.link("current"), self.link("previous"), self.staged()["release"]}
+        in_use = {self.link("current"), self.link("previous"), self.staged()["release"], self.switched_from() or ""}
         for name in releases_to_remove(ages, in_use, self.params["keep_releases"]):
             shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
 
@@ -612,9 +680,10 @@ def main() -> t.NoReturn:
                     "service": {"type": "str", "required": True},
                     "signal": {"type": "str"},
                     "command": {"type": "list", "elements": "str"},
+                    "host_command": {"type": "list", "elements": "str"},
                 },
-                "required_one_of": [("signal", "command")],
-                "mutually_exclusive": [("signal", "command")],
+                "required_one_of": [("signal", "command", "host_command")],
+                "mutually_exclusive": [("signal", "command", "host_command")],
             },
             "wait_timeout": {"type": "int", "default": 180},
             "keep_releases": {"type": "int", "default": 3},

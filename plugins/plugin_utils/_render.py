@@ -15,7 +15,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.text.converters import to_bytes, to_text
 from ansible.template import trust_as_template
 
-from ansible_collections.novacorrente.platform.plugins.module_utils._tree import TreeFile, encode_payload
+from ansible_collections.novacorrente.platform.plugins.module_utils._tree import TreeFile, encode_payload, is_secret
 
 if t.TYPE_CHECKING:
     from ansible.plugins.action import ActionBase
@@ -93,7 +93,7 @@ def pack(files: t.Sequence[TreeFile]) -> str:
 
 
 def _tree_file(path: str, content: bytes, mode: str) -> TreeFile:
-    return TreeFile(path=path, content=content, mode=mode, secret=not int(mode, 8) & 0o044)
+    return TreeFile(path=path, content=content, mode=mode, secret=is_secret(mode))
 
 
 def _render(action: ActionBase, templar: t.Any, full: str) -> bytes:

@@ -54,7 +54,7 @@ CODES: dict[str, Code] = {
     "VARIABLE_SIMILAR": Code(WARNING, False, "A variable that nobody knows is spelled almost like one of a role."),
     "RISK_UNKNOWN": Code(ERROR, False, "platform_accept_risks names something that is not an acceptable code."),
     "GROUP_MISSING": Code(ERROR, False, "A group that the platform needs does not exist or is empty."),
-    "ADDRESS_INVALID": Code(ERROR, False, "A host's address or the virtual address is not an IP address."),
+    "ADDRESS_INVALID": Code(ERROR, False, "A host's address or the virtual address is not an IPv4 address."),
     "ADDRESS_DUPLICATE": Code(ERROR, False, "Two hosts have the same address."),
     "VIP_IS_HOST_ADDRESS": Code(ERROR, False, "The virtual address is also the address of a host."),
     "VIP_OTHER_NETWORK": Code(WARNING, False, "The virtual address does not seem to be in the network of the edge hosts."),
@@ -67,19 +67,31 @@ CODES: dict[str, Code] = {
     "ZONE_UNKNOWN": Code(ERROR, False, "A host's zone is not among platform_zones."),
     "ZONE_MISSING": Code(ERROR, False, "Some hosts have a zone and others do not."),
     **_tier_codes("HOSTS", ("edge", "api", "worker", "scheduler")),
-    **_tier_codes("NODES", ("minio", "redis")),
+    **_tier_codes("NODES", ("minio", "redis", "neo4j")),
+    **_tier_codes("MEMBERS", ("mongodb",)),
     "MINIO_DRIVES_UNEVEN": Code(ERROR, False, "MinIO nodes do not have the same drives."),
     "MINIO_ERASURE_SET": Code(ERROR, False, "MinIO's drives cannot be divided into erasure sets of 4 to 16 drives."),
     "MINIO_PARITY": Code(ERROR, False, "The parity does not fit the erasure set."),
     "MINIO_HOST_LOSS": Code(ERROR, True, "MinIO stops accepting writes when one host is lost."),
     "REDIS_EVEN": Code(ERROR, True, "The number of Sentinels is even."),
+    "MONGODB_SET": Code(ERROR, False, "The members of MongoDB make a set that no server accepts, or of different names."),
+    "MONGODB_EVEN": Code(ERROR, True, "The number of voting members of MongoDB is even."),
+    "MONGODB_SLOW_VOTER": Code(WARNING, False, "A delayed member of MongoDB votes: with another one lost, majority writes wait for it."),
+    "MONGODB_CACHE": Code(ERROR, True, "MongoDB's cache leaves too little of its memory limit."),
+    "MONGODB_KEYFILE": Code(ERROR, False, "A key of MongoDB's key file is not one that servers accept, too weak, or not the same on all members."),
+    "NEO4J_EDITION": Code(ERROR, False, "The members of Neo4j are not all of one edition."),
+    "NEO4J_LICENSE": Code(ERROR, False, "Neo4j Enterprise is wanted without its licence being accepted."),
+    "NEO4J_CLUSTER_SETTING": Code(ERROR, False, "A setting of a Neo4j cluster is given for the Community edition, which has none."),
+    "NEO4J_NO_OUTBOX": Code(ERROR, False, "Two or more members of Neo4j Community have no outbox that keeps them equal."),
+    "NEO4J_SINGLE": Code(WARNING, False, "Neo4j has a single member: work on it is an outage of what reads the graph."),
+    "NEO4J_MEMORY": Code(ERROR, True, "Neo4j's heap and page cache leave the rest of its memory limit too small."),
     "IMAGE_MISSING": Code(ERROR, False, "An image that a tier needs is not in platform_images."),
     "IMAGE_FORMAT": Code(ERROR, False, "An image is not a full reference."),
     "IMAGE_UNPINNED": Code(ERROR, False, "An image is named by tag and not by digest."),
     "IMAGE_NOT_FOUND": Code(ERROR, False, "An image is neither in a source that the registry is filled from, nor in the registry."),
     "SECRET_MISSING": Code(ERROR, False, "A required secret is not defined."),
     "SECRET_WEAK": Code(ERROR, False, "A secret is short, common or has too little variety."),
-    "SECRET_FORMAT": Code(ERROR, False, "A secret has white space or control characters in it."),
+    "SECRET_FORMAT": Code(ERROR, False, "A secret has characters in it, or more of them, than its system takes."),
     "SECRET_REUSED": Code(ERROR, False, "Two secrets have the same value."),
     "SECRET_PLAIN": Code(WARNING, False, "A secret lies in the inventory as plain text."),
     "ACCESS_KEY_INVALID": Code(ERROR, False, "A MinIO access key is not one that MinIO accepts."),
@@ -429,9 +441,10 @@ def check_unknown(
 # --- Addresses and networks ----------------------------------------------------------------------------------------------------------
 
 
-def as_address(value: t.Any) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def as_address(value: t.Any) -> ipaddress.IPv4Address | None:
+    """An IPv4 address: tiers, firewall and virtual address are made for these only."""
     try:
-        return ipaddress.ip_address(str(value)) if isinstance(value, str) else None
+        return ipaddress.IPv4Address(str(value)) if isinstance(value, str) else None
     except ValueError:
         return None
 
@@ -449,7 +462,7 @@ def check_addresses(findings: Findings, hosts: Hosts, groups: Groups) -> None:
                 host,
                 variable="platform_address",
                 value=show(values["platform_address"]),
-                accepted="an IPv4 or IPv6 address of the host that the other hosts reach",
+                accepted="an IPv4 address of the host that the other hosts reach",
                 mend=f"Set ansible_host of {host} to its IP address, or platform_address where the controller reaches it under another one.",
             )
         else:
@@ -478,7 +491,7 @@ def _check_vip(findings: Findings, hosts: Hosts, groups: Groups, owners: t.Mappi
         fields = {"variable": "platform_vip", "value": show(values["platform_vip"])}
         if vip is None or vip.is_unspecified or vip.is_multicast or vip.is_loopback:
             mend = "Set platform_vip to a free address in the network of the edge hosts."
-            findings.add("ADDRESS_INVALID", f"platform_vip is {show(values['platform_vip'])}.", host, accepted="an IPv4 or IPv6 address", mend=mend, **fields)
+            findings.add("ADDRESS_INVALID", f"platform_vip is {show(values['platform_vip'])}.", host, accepted="an IPv4 address", mend=mend, **fields)
             continue
         if vip in owners:
             findings.add(
@@ -491,7 +504,7 @@ def _check_vip(findings: Findings, hosts: Hosts, groups: Groups, owners: t.Mappi
             )
         if host in edges:
             address = as_address(values.get("platform_address"))
-            if address is not None and (address.version != vip.version or not _near(vip, address)):
+            if address is not None and not _near(vip, address):
                 findings.add(
                     "VIP_OTHER_NETWORK",
                     f"platform_vip {vip} does not seem to be in the network of {host} ({address}); a virtual address only works in the same network.",
@@ -503,8 +516,7 @@ def _check_vip(findings: Findings, hosts: Hosts, groups: Groups, owners: t.Mappi
 
 
 def _near(one: t.Any, other: t.Any) -> bool:
-    prefix = 22 if one.version == 4 else 64
-    return other in ipaddress.ip_network(f"{one}/{prefix}", strict=False)
+    return other in ipaddress.ip_network(f"{one}/22", strict=False)
 
 
 def _check_networks(findings: Findings, hosts: Hosts, owners: t.Mapping[t.Any, list[str]]) -> None:
@@ -643,7 +655,7 @@ def check_zones(findings: Findings, hosts: Hosts) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Port:
-    """A TCP port that a tier takes on its hosts: a fixed number, or the value of a variable."""
+    """A TCP port that a tier takes on its hosts: a fixed number, or that in the value (a number, or ``host:port``) of a variable."""
 
     number: int
     purpose: str
@@ -651,7 +663,7 @@ class Port:
 
     def on(self, values: Values) -> int:
         try:
-            return int(values[self.variable]) if self.variable else self.number
+            return int(str(values[self.variable]).rpartition(":")[2]) if self.variable else self.number
         except (KeyError, TypeError, ValueError):
             return self.number
 
@@ -670,6 +682,8 @@ class Tier:
     images: tuple[str, ...] = ()
     memory: tuple[str, ...] = ()
     why: str = "one of them may be lost or under maintenance at any time"
+    # A platform without such a group is a platform without the tier.
+    optional: bool = False
 
 
 def check_members(findings: Findings, name: str, tier: Tier, members: t.Sequence[str], hosts: Hosts) -> None:
@@ -883,6 +897,303 @@ def check_minio(findings: Findings, name: str, tier: Tier, members: t.Sequence[s
             )
 
 
+# https://www.mongodb.com/docs/manual/reference/limits/#replica-sets
+MONGODB_MEMBERS, MONGODB_VOTERS = 50, 7
+# https://www.mongodb.com/docs/manual/core/security-internal-authentication/#keyfiles; a weak key is found as a weak secret is.
+MONGODB_KEY = re.compile(r"^[A-Za-z0-9+/=]{6,1024}$")
+# Part of the memory limit that the cache may take, and the least limit in MiB: the rest is for connections, sorts and the file system's cache.
+MONGODB_CACHE_PART, MONGODB_LEAST = 0.6, 512
+
+
+def check_mongodb(findings: Findings, name: str, tier: Tier, members: t.Sequence[str], hosts: Hosts) -> None:
+    """A set that servers accept, with an odd number of votes, a majority after the loss of a zone, memory for more than the cache, good keys."""
+    for host in members:
+        _check_mongodb_memory(findings, host, hosts.get(host, {}))
+    _check_mongodb_keys(findings, members, hosts)
+    votes = {host: int(number(hosts.get(host, {}).get("mongodb_votes"), 1)) for host in members}
+    voters = [host for host in members if votes[host]]
+    if not _check_mongodb_set(findings, members, voters, hosts):
+        return
+    for host in voters:
+        delay = number(hosts.get(host, {}).get("mongodb_delay"), 0)
+        if delay:
+            findings.add(
+                "MONGODB_SLOW_VOTER",
+                f"The member on {host} is {delay:.0f} s behind on purpose, and votes: while another voter is lost, majority writes may wait that long.",
+                host,
+                variable="mongodb_votes",
+                value="1",
+                accepted="0 for a delayed member",
+                mend=f"Set mongodb_votes: 0 for {host}, and let another host vote in its place.",
+            )
+    count = len(voters)
+    if count >= tier.minimum and count % 2 == 0:
+        findings.add(
+            "MONGODB_EVEN",
+            f"{count} members of MongoDB vote: {count} survive no more losses than {count - 1}, and a split into two halves leaves none with the majority.",
+            members,
+            variable="mongodb_votes",
+            value=show(voters),
+            accepted="an odd number of voting members, 3 to 7",
+            mend="Add or remove a host of the group mongodb, or set mongodb_votes: 0 for one.",
+        )
+    if count < min(tier.minimum, len(members)):
+        findings.add(
+            "MONGODB_TOO_FEW_MEMBERS",
+            f"{quantity(count, 'member')} of MongoDB vote ({listing(voters)}): {tier.why}.",
+            members,
+            variable="mongodb_votes",
+            value=show(voters),
+            accepted=f"{tier.minimum} or more members that vote",
+            mend="Set mongodb_votes: 1 for more hosts, or accept the risk: platform_accept_risks: [MONGODB_TOO_FEW_MEMBERS].",
+        )
+    if count < tier.minimum or not _several_zones(hosts):
+        return
+    majority = count // 2 + 1
+    for zone, names in sorted(zones_of(hosts, voters).items()):
+        if count - len(names) < majority:
+            findings.add(
+                "MONGODB_ZONE_LOSS",
+                f"MongoDB does not survive the loss of zone {zone}: it holds {listing(names)}, {len(names)} of {count} votes; a primary needs {majority}.",
+                members,
+                variable="platform_zone",
+                value=show(zone),
+                accepted=f"at most {count - majority} voting members of mongodb in one zone",
+                mend=f"Move members of mongodb from zone {zone} to other zones.",
+            )
+
+
+def _check_mongodb_set(findings: Findings, members: t.Sequence[str], voters: t.Sequence[str], hosts: Hosts) -> bool:
+    """Whether servers accept the set."""
+    problems: list[tuple[str, str, str, list[str]]] = []
+    if len(members) > MONGODB_MEMBERS or len(voters) > MONGODB_VOTERS:
+        accepted = f"at most {MONGODB_MEMBERS} members, of which {MONGODB_VOTERS} vote"
+        problems.append((f"The set has {len(members)} members, of which {len(voters)} vote.", "mongodb_votes", accepted, list(members)))
+    electable = False
+    for host in members:
+        values = hosts.get(host, {})
+        priority = number(values.get("mongodb_priority"), 1)
+        why = [
+            word
+            for word, holds in (
+                ("hidden", values.get("mongodb_hidden") is True),
+                ("delayed", number(values.get("mongodb_delay"), 0) > 0),
+                ("without vote", host not in voters),
+            )
+            if holds
+        ]
+        electable |= priority > 0 and not why
+        if priority and why:
+            message = f"The member on {host} has priority {priority:g} and is {listing(why)}, so it must never be primary."
+            problems.append((message, "mongodb_priority", "0 for such a member", [host]))
+    if not electable:
+        problems.append(("No member of MongoDB may become primary.", "mongodb_priority", "a priority above 0 for a member that votes", list(members)))
+    names = sorted({str(hosts[host]["mongodb_set_name"]) for host in members if hosts.get(host, {}).get("mongodb_set_name")})
+    if len(names) > 1:
+        problems.append((f"The members of MongoDB name different sets ({listing(names)}).", "mongodb_set_name", "one name for all", list(members)))
+    for message, variable, accepted, concerned in problems:
+        value = listing(sorted({show(hosts.get(host, {}).get(variable)) for host in concerned}))
+        mend = f"Correct {variable}, for the group mongodb or for single hosts."
+        findings.add("MONGODB_SET", message, concerned, variable=variable, value=value, accepted=accepted, mend=mend)
+    return not problems
+
+
+def _check_mongodb_memory(findings: Findings, host: str, values: Values) -> None:
+    limit = mebibytes(values.get("mongodb_memory_limit"))
+    cache = number(values.get("mongodb_cache_gb"), 0) * 1024
+    if limit and (limit < MONGODB_LEAST or cache > limit * MONGODB_CACHE_PART):
+        findings.add(
+            "MONGODB_CACHE",
+            f"A cache of {cache:.0f} MiB leaves {limit - cache:.0f} MiB of the member's limit of {limit:.0f} MiB for connections, sorts and index builds.",
+            host,
+            variable="mongodb_memory_limit",
+            value=show(values.get("mongodb_memory_limit")),
+            accepted=f"{MONGODB_LEAST}m or more, of which the cache takes at most {MONGODB_CACHE_PART:.0%}",
+            mend="Raise mongodb_memory_limit, and leave mongodb_cache_gb to its default.",
+        )
+
+
+def _check_mongodb_keys(findings: Findings, members: t.Sequence[str], hosts: Hosts) -> None:
+    variants: dict[tuple[str, ...], list[str]] = {}
+    for host in members:
+        value = hosts.get(host, {}).get("mongodb_keyfile")
+        if value in (None, ""):
+            continue
+        keys = tuple(str(key) for key in value) if isinstance(value, (list, tuple)) else (str(value),)
+        variants.setdefault(keys, []).append(host)
+    problems = [("The members of MongoDB have different keys: they would not let each other in.", list(members))] if len(variants) > 1 else []
+    for keys, concerned in variants.items():
+        if not keys or len(set(keys)) != len(keys):
+            problems.append(("mongodb_keyfile is a list without a key, or with the same key twice.", concerned))
+        for key in keys:
+            reason = f"it has {len(key)} characters" if len(key) < SECRET_MINIMUMS["mongodb_keyfile"] else weakness("mongodb_keyfile", key)
+            if not MONGODB_KEY.match(key):
+                problems.append((f"A key of mongodb_keyfile ({len(key)} characters) is not made of 6 to 1024 characters of the base64 set.", concerned))
+            elif reason:
+                problems.append((f"A key of mongodb_keyfile is too weak: {reason}.", concerned))
+    for message, concerned in problems:
+        findings.add(
+            "MONGODB_KEYFILE",
+            message,
+            concerned,
+            variable="mongodb_keyfile",
+            value="<secret>",
+            accepted="32 to 1024 random characters of the base64 set (A-Z a-z 0-9 + / =) without white space, or a list of such keys, the same on all members",
+            mend="Put a new key into the vault, for example from: openssl rand -base64 48",
+        )
+
+
+# Names of settings that only a cluster has (Operations manual, "Cluster settings"); Community would stop at them when it starts.
+NEO4J_CLUSTER_SETTINGS = (
+    "causal_clustering.",
+    "dbms.cluster.",
+    "dbms.routing.",
+    "dbms.ssl.policy.cluster.",
+    "initial.dbms.automatically_enable_free_servers",
+    "initial.dbms.default_primaries_count",
+    "initial.dbms.default_secondaries_count",
+    "initial.server.",
+    "server.cluster.",
+    "server.discovery.",
+    "server.routing.",
+)
+# MiB that the JVM takes beside heap and page cache at least: 130 were seen on a small server without load.
+NEO4J_OVERHEAD = 192
+
+
+def check_neo4j(findings: Findings, name: str, tier: Tier, members: t.Sequence[str], hosts: Hosts) -> None:
+    """Edition and what it allows, a majority or an outbox, zones, memory."""
+    known = [host for host in members if hosts.get(host, {}).get("neo4j_edition") in ("community", "enterprise")]
+    editions = {host: str(hosts[host]["neo4j_edition"]) for host in known}
+    if len(set(editions.values())) > 1:
+        detail = ", ".join(f"{host} {edition}" for host, edition in sorted(editions.items()))
+        findings.add(
+            "NEO4J_EDITION",
+            f"The members of Neo4j are of different editions ({detail}).",
+            members,
+            variable="neo4j_edition",
+            value=detail,
+            accepted="the same edition on each member",
+            mend="Set neo4j_edition for the group neo4j and not for single hosts.",
+        )
+        return
+    for host in members:
+        _check_neo4j_memory(findings, host, hosts.get(host, {}))
+    if not known:
+        return
+    if next(iter(editions.values())) == "community":
+        _check_neo4j_community(findings, name, known, hosts)
+    else:
+        _check_neo4j_enterprise(findings, name, known, hosts)
+
+
+def _check_neo4j_memory(findings: Findings, host: str, values: Values) -> None:
+    limit, heap, pages = (number(values.get(f"neo4j_{part}_mib"), 0) for part in ("memory", "heap", "page_cache"))
+    if limit and heap + pages + NEO4J_OVERHEAD > limit:
+        findings.add(
+            "NEO4J_MEMORY",
+            f"Heap ({heap:.0f} MiB) and page cache ({pages:.0f} MiB) leave {limit - heap - pages:.0f} MiB of neo4j_memory_mib for the JVM itself, "
+            f"which needs {NEO4J_OVERHEAD}; the kernel would end the server.",
+            host,
+            variable="neo4j_memory_mib",
+            value=f"{limit:.0f}",
+            accepted=f"{heap + pages + NEO4J_OVERHEAD:.0f} or more",
+            mend="Raise neo4j_memory_mib and leave neo4j_heap_mib and neo4j_page_cache_mib to their defaults, or lower these.",
+        )
+
+
+def _check_neo4j_community(findings: Findings, name: str, members: t.Sequence[str], hosts: Hosts) -> None:
+    for host in members:
+        settings = hosts[host].get("neo4j_settings")
+        wrong = [str(key) for key in settings if str(key).startswith(NEO4J_CLUSTER_SETTINGS)] if isinstance(settings, t.Mapping) else []
+        for key in sorted(wrong):
+            findings.add(
+                "NEO4J_CLUSTER_SETTING",
+                f"neo4j_settings has {key}, but the Community edition has no cluster.",
+                host,
+                variable=f"neo4j_settings.{key}",
+                value=show(settings[key] if isinstance(settings, t.Mapping) else None),
+                accepted="settings that Community knows",
+                mend=f"Remove {key}, or set neo4j_edition: enterprise (which needs a licence).",
+            )
+    if len(members) == 1:
+        findings.add(
+            "NEO4J_SINGLE",
+            f"Neo4j runs on {members[0]} alone: while it is restarted, some 15 seconds a time, what reads the graph answers 503. Changes are still accepted.",
+            members,
+            variable=f"group {name}",
+            value=show(list(members)),
+            accepted="2 or more members and the group mongodb",
+            mend="Add a host to the group neo4j, or plan its outages.",
+        )
+        return
+    without = [host for host in members if hosts[host].get("neo4j_applier") is False]
+    if without:
+        findings.add(
+            "NEO4J_NO_OUTBOX",
+            f"{listing(without)} of {len(members)} Community members have no applier: nothing keeps the members equal.",
+            without,
+            variable="neo4j_applier",
+            value="false",
+            accepted="a group mongodb, whose outbox an applier beside each member follows",
+            mend="Add the group mongodb, or leave one host in the group neo4j.",
+        )
+    zones = zones_of(hosts, members)
+    if len(zones) == 1 and _several_zones(hosts):
+        _neo4j_zone(findings, members, next(iter(zones)), "all members are there", "members in two or more zones")
+
+
+def _check_neo4j_enterprise(findings: Findings, name: str, members: t.Sequence[str], hosts: Hosts) -> None:
+    unlicensed = [host for host in members if hosts[host].get("neo4j_accept_license") is not True]
+    if unlicensed:
+        findings.add(
+            "NEO4J_LICENSE",
+            "neo4j_edition is enterprise, and the licence agreement is not accepted.",
+            unlicensed,
+            variable="neo4j_accept_license",
+            value=show(hosts[unlicensed[0]].get("neo4j_accept_license")),
+            accepted="true, by whoever holds a licence",
+            mend="Set neo4j_accept_license: true if you have a licence of Neo4j Enterprise, or neo4j_edition: community.",
+        )
+    count = len(members)
+    if count < 3:
+        findings.add(
+            "NEO4J_TOO_FEW_NODES",
+            f"The cluster neo4j has {quantity(count, 'primary') if count == 1 else f'{count} primaries'} ({listing(members)}): "
+            "a majority must be left after the loss of one.",
+            members,
+            variable=f"group {name}",
+            value=show(list(members)),
+            accepted="3 or more nodes",
+            mend="Add hosts to the group neo4j, or accept the risk: platform_accept_risks: [NEO4J_TOO_FEW_NODES].",
+        )
+        return
+    if not _several_zones(hosts):
+        return
+    majority = count // 2 + 1
+    for zone, names in sorted(zones_of(hosts, members).items()):
+        if count - len(names) < majority:
+            _neo4j_zone(
+                findings,
+                members,
+                zone,
+                f"it holds {listing(names)}, {len(names)} of {count} members, and {majority} are a majority",
+                f"at most {count - majority} members of neo4j in one zone",
+            )
+
+
+def _neo4j_zone(findings: Findings, members: t.Sequence[str], zone: str, why: str, accepted: str) -> None:
+    findings.add(
+        "NEO4J_ZONE_LOSS",
+        f"Neo4j does not survive the loss of zone {zone}: {why}.",
+        members,
+        variable="platform_zone",
+        value=show(zone),
+        accepted=accepted,
+        mend="Spread the hosts of the group neo4j over the zones.",
+    )
+
+
 # Order is that of a converge. A new tier is one more row.
 TIERS: dict[str, Tier] = {
     "minio": Tier(
@@ -903,7 +1214,26 @@ TIERS: dict[str, Tier] = {
         memory=("redis_cache_memory_limit", "redis_queue_memory_limit", "redis_sentinel_memory_limit"),
         why="Sentinels need a majority after the loss of one to elect a new primary",
     ),
-    "api": Tier(2, ports=(Port(8001, "slot a", "api_port"), Port(8002, "slot b")), images=("api",), memory=("api_memory_mib",)),
+    "mongodb": Tier(
+        3,
+        rule=check_mongodb,
+        noun="MEMBERS",
+        ports=(Port(27017, "MongoDB"),),
+        images=("mongodb",),
+        memory=("mongodb_memory_limit",),
+        why="a majority must be left after the loss of one to elect a primary and to acknowledge writes",
+        optional=True,
+    ),
+    "neo4j": Tier(
+        1,
+        rule=check_neo4j,
+        noun="NODES",
+        ports=(Port(7687, "Bolt"), Port(7473, "HTTPS"), Port(9102, "metrics of the applier")),
+        images=("neo4j", "api"),
+        memory=("neo4j_memory_mib", "neo4j_applier_memory_mib"),
+        optional=True,
+    ),
+    "api": Tier(2, ports=(Port(8001, "slot a"), Port(8002, "slot b")), images=("api",), memory=("api_memory_mib",)),
     "worker": Tier(2, images=("pipeline",), memory=("worker_memory_mib",)),
     "scheduler": Tier(2, images=("pipeline",), memory=("scheduler_memory_mib",)),
     "edge": Tier(
@@ -914,7 +1244,12 @@ TIERS: dict[str, Tier] = {
         why="the virtual address needs a second host to move to",
     ),
 }
-SERVICES: dict[str, Tier] = {"registry": Tier(1, ports=(Port(5000, "image registry"),), memory=("registry_memory_max",))}
+SERVICES: dict[str, Tier] = {"registry": Tier(1, ports=(Port(5000, "image registry", "platform_registry"),), memory=("registry_memory_max",))}
+
+
+def expected_tiers(groups: Groups) -> list[str]:
+    """Services and tiers that an inventory must have, and the optional ones that it has."""
+    return [name for name, tier in {**SERVICES, **TIERS}.items() if groups.get(name) or not tier.optional]
 
 
 def check_groups(findings: Findings, groups: Groups, wanted: t.Iterable[str]) -> list[str]:
@@ -1091,6 +1426,7 @@ class Presence:
 
     found: bool | None
     reason: str = ""
+    missing: bool = False
 
 
 def source_for(image: Image, registry_images: t.Any) -> t.Mapping[str, t.Any] | None:
@@ -1135,7 +1471,7 @@ def check_presence(findings: Findings, image: Image, reference: str, variable: s
 # --- Secrets -------------------------------------------------------------------------------------------------------------------------
 
 SECRET_MINIMUM = 16
-SECRET_MINIMUMS = {"platform_ca_passphrase": 24, "minio_root_password": 24, "api_secret_key": 32}
+SECRET_MINIMUMS = {"platform_ca_passphrase": 24, "minio_root_password": 24, "api_secret_key": 32, "mongodb_keyfile": 32}
 COMMON_WORDS = (
     "minioadmin",
     "administrator",
@@ -1160,6 +1496,8 @@ COMMON_WORDS = (
     "admin",
     "redis",
     "minio",
+    "mongodb",
+    "neo4j",
     "root",
     "test",
     "user",
@@ -1172,6 +1510,8 @@ SECRETS: dict[str, tuple[str, ...]] = {
     "platform": ("platform_registry_password", "platform_ca_passphrase"),
     "minio": ("minio_root_password", "minio_api_secret_key", "minio_pipeline_secret_key"),
     "redis": ("redis_admin_password", "redis_api_password", "redis_pipeline_password", "redis_sentinel_password", "redis_replication_password"),
+    "mongodb": ("mongodb_keyfile", "mongodb_admin_password", "mongodb_api_password", "mongodb_applier_password"),
+    "neo4j": ("neo4j_password", "neo4j_api_password", "neo4j_applier_password"),
     "api": ("api_secret_key", "api_admin_password"),
     "edge": ("edge_vrrp_password",),
 }
@@ -1189,6 +1529,25 @@ def shannon_bits(text: str) -> float:
     """Shannon entropy of a text's characters, times its length: a floor for variety, not a measure of how it was made."""
     counts = collections.Counter(text)
     return -sum(count * math.log2(count / len(text)) for count in counts.values()) if text else 0.0
+
+
+# What a system takes at most: MinIO's secret keys, bcrypt in the registry's password file, VRRP's password. Sources: madmin's IsSecretKeyValid,
+# htpasswd(1), keepalived.conf(5).
+SECRET_MAXIMUMS = ((re.compile(r"^minio_.+_secret_key$"), 40), (re.compile(r"^platform_registry_password$"), 72))
+# Characters that would end a value in the files of a system that has no way to quote them.
+SECRET_FORBIDDEN = ((re.compile(r"^redis_"), '"\\'),)
+
+
+def misfit(name: str, value: str) -> str | None:
+    """Why the system that a strong secret is for could not take it, or none."""
+    for pattern, maximum in SECRET_MAXIMUMS:
+        if pattern.match(name) and len(value.encode()) > maximum:
+            return f"has {len(value.encode())} bytes, and at most {maximum} are accepted"
+    for pattern, characters in SECRET_FORBIDDEN:
+        found = [character for character in characters if pattern.match(name) and character in value]
+        if found:
+            return f"has the character {found[0]} in it"
+    return None
 
 
 def weakness(name: str, value: str) -> str | None:
@@ -1243,6 +1602,8 @@ def check_secrets(findings: Findings, hosts: Hosts, secrets: t.Iterable[str], ow
             if any(character.isspace() or not character.isprintable() for character in value):
                 where = "begins or ends with white space" if value != value.strip() else "has white space or control characters in it"
                 findings.add("SECRET_FORMAT", f"The secret {name} {where}.", host, **fields)
+            elif misfit(name, value):
+                findings.add("SECRET_FORMAT", f"The secret {name} {misfit(name, value)}.", host, **fields)
             reason = weakness(name, value)
             if reason:
                 findings.add("SECRET_WEAK", f"The secret {name} is too weak: {reason}.", host, **fields)

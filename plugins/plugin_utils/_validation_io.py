@@ -21,7 +21,7 @@ import zoneinfo
 import yaml
 from ansible.module_utils.urls import open_url
 
-from ansible_collections.novacorrente.platform.plugins.plugin_utils._validation import Image, Presence, digests_of_index
+from ansible_collections.novacorrente.platform.plugins.plugin_utils._validation import Image, Presence, digests_of_index, parse_image
 
 try:
     from yaml import CSafeLoader as Loader
@@ -124,8 +124,8 @@ def is_time_zone(name: str) -> bool:
     return True
 
 
-def source_presence(image: Image, source: str) -> Presence:
-    """Look for an image in the place that the registry is filled from, as far as that is on the controller's disk."""
+def source_presence(image: Image, source: str, online: bool = False) -> Presence:
+    """Look for an image in the place that the registry is filled from: on the controller's disk, or C(online) in another registry."""
     transport, separator, rest = source.partition(":")
     if not separator:
         return Presence(False, f"its source {source!r} has no transport (oci:, docker-archive: or docker://)")
@@ -147,7 +147,19 @@ def source_presence(image: Image, source: str) -> Presence:
     if transport in ("docker-archive", "oci-archive", "dir"):
         path = rest.split(":", 1)[0]
         return Presence(True) if os.path.exists(path) else Presence(False, f"its source {path} does not exist")
-    return Presence(True)
+    return remote_presence(image, rest) if online and transport == "docker" else Presence(True)
+
+
+def remote_presence(image: Image, rest: str) -> Presence:
+    """Ask another registry for an image. Only its clear no counts: the one who copies may have a login there that this check does not know."""
+    match = parse_image(rest.lstrip("/"))
+    if match is None:
+        return Presence(True)
+    hub = match.registry == "docker.io"
+    name = f"library/{match.name}" if hub and "/" not in match.name else match.name
+    there = Image("registry-1.docker.io" if hub else match.registry, name, match.tag, image.digest or match.digest)
+    answer = registry_presence(there, RegistryAccess(""))
+    return answer if answer.found is False and answer.missing else Presence(True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +194,7 @@ def registry_presence(image: Image, access: RegistryAccess) -> Presence:
         return Presence(True)
     except urllib.error.HTTPError as error:
         if error.code == 404:
-            return Presence(False, f"the registry {image.registry} does not have it")
+            return Presence(False, f"the registry {image.registry} does not have it", missing=True)
         if error.code in (401, 403):
             return Presence(False, f"the registry {image.registry} refuses the user {access.username if own else '(anonymous)'} (HTTP {error.code})")
         return Presence(False, f"the registry {image.registry} answers HTTP {error.code}")

@@ -118,30 +118,17 @@ def domain() -> str:
     return str(hostvars("edge1")["platform_domain"])
 
 
-def ssh(host: str, command: str, check: bool = True, timeout: int = 60) -> str:
-    """Run a shell command as root on a host; its standard output."""
+def ssh_command(host: str, command: str) -> list[str]:
+    """The words that run a shell command as root on a host."""
     values = hostvars(host)
     common = str(values.get("ansible_ssh_common_args", "")).split()
-    key = str(values["ansible_ssh_private_key_file"])
-    done = subprocess.run(
-        [
-            "ssh",
-            "-i",
-            key,
-            *common,
-            "-o",
-            "BatchMode=yes",
-            "-o",
-            "ConnectTimeout=10",
-            f"{values['ansible_user']}@{address(host)}",
-            "sudo -H sh -c " + _quote(command),
-        ],
-        cwd=REPO,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
+    login = ["-i", str(values["ansible_ssh_private_key_file"]), *common, "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]
+    return ["ssh", *login, f"{values['ansible_user']}@{address(host)}", "sudo -H sh -c " + _quote(command)]
+
+
+def ssh(host: str, command: str, check: bool = True, timeout: int = 60) -> str:
+    """Run a shell command as root on a host; its standard output."""
+    done = subprocess.run(ssh_command(host, command), cwd=REPO, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
     if check and done.returncode != 0:
         raise AssertionError(f"{host}: {command!r} ended with {done.returncode}: {done.stderr.strip()}")
     return done.stdout
@@ -155,6 +142,17 @@ def containers(host: str) -> list[dict[str, t.Any]]:
     """docker inspect of every container on a host."""
     out = ssh(host, "docker ps -aq | xargs -r docker inspect")
     return list(json.loads(out or "[]"))
+
+
+def releases() -> dict[tuple[str, str], set[str]]:
+    """Releases that the running containers of each host and tier are of."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for host in hosts():
+        for container in containers(host):
+            labels = container["Config"]["Labels"]
+            if container["State"]["Running"] and "novacorrente.release" in labels:
+                found.setdefault((host, labels["novacorrente.tier"]), set()).add(labels["novacorrente.release"])
+    return found
 
 
 def started_at() -> dict[str, str]:

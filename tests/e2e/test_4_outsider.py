@@ -130,3 +130,11 @@ def test_a_host_in_the_list_reaches_what_it_needs():
     minio, app, data = support.address("data2"), "app1", "data1"
     assert "open" in support.ssh(data, f"timeout 3 bash -c '</dev/tcp/{minio}/9000' && echo open")
     assert "open" not in support.ssh(app, f"timeout 2 bash -c '</dev/tcp/{minio}/9001' && echo open || true")
+
+
+def test_rules_that_were_flushed_by_hand_come_back():
+    support.ssh("data1", "nft delete table inet platform")
+    run = support.playbook("firewall-flushed", "--limit", "data1", playbook="playbooks/host.yml")
+    assert (run.code, list(run.changed())) == (0, ["data1"]), run.text[-3000:]
+    assert "policy drop" in support.ssh("data1", "nft list table inet platform")
+    assert support.playbook("firewall-flushed-again", "--limit", "data1", playbook="playbooks/host.yml").changed() == {}

@@ -146,3 +146,31 @@ def test_a_release_that_never_gets_healthy_fails_and_can_be_taken_back():
     demo("back", demo_state="reverted", **bad)
     assert current() == old
     assert "three" in support.ssh(HOST, "docker exec demo-web-1 cat /config/demo.conf")
+    assert not demo("back-again", ok=False, demo_state="reverted", **bad)["text"].count("Traceback")
+    assert current() == old
+
+
+def test_a_run_killed_after_its_switch_to_a_bad_release_is_taken_back_by_the_next():
+    good = {"demo_setting": "three", "demo_certificate": "two"}
+    demo("good", demo_state="active", **good)
+    old = current()
+    bad = {"demo_setting": "six", "demo_healthy_file": "/no/such/file", "demo_certificate": "two"}
+    demo("bad-killed", ok=False, demo_state="active", **bad)
+    assert current() != old
+    answer = demo("bad-again", **bad)
+    assert answer["state"] in ("changed", "new")
+    demo("bad-back", demo_state="reverted", **bad)
+    assert current() == old
+    assert demo("good-again", demo_state="active", **good)["state"] in ("current", "drifted")
+
+
+def test_another_user_is_refused_while_the_member_is_there():
+    answer = demo("owner", ok=False, demo_owner="4711", demo_setting="three", demo_certificate="two")
+    assert "owner: is '4711'" in answer["text"] and "accepted is" in answer["text"]
+
+
+def test_live_files_that_the_server_refuses_are_taken_back():
+    # The validation of the demo looks at the certificate, too.
+    answer = demo("live-refused", ok=False, demo_setting="three", demo_certificate="broken", demo_state="active")
+    assert "were refused by" in answer["text"] and "taken back" in answer["text"]
+    assert support.ssh(HOST, "docker exec demo-web-1 cat /live/tls/tls.crt").count("broken") == 0

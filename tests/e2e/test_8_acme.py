@@ -130,6 +130,7 @@ def ask(url: str, folder: pathlib.Path) -> bytes:
         return t.cast(bytes, answer.read())
 
 
+@pytest.mark.long
 def test_the_edge_shows_a_public_certificate(pebble: pathlib.Path, private_again: None) -> None:
     before = {name: when for name, when in support.started_at().items() if name.startswith("edge")}
     options = ["--limit", "edge", "-e", f"tls_acme_directory={DIRECTORY}", "-e", "tls_acme_terms_agreed=true", "-e", f"tls_acme_ca_path={pebble}/server.crt"]

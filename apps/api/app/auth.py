@@ -85,7 +85,10 @@ def require_role(identity: Identity | None, role: str) -> Identity:
 
 
 class LoginLimit:
-    """Attempts a minute for an address and for a user name; counted in Redis for all members, in memory while Redis is away."""
+    """Attempts a minute from an address; counted in Redis for all members, in memory while Redis is away.
+
+    User names are not counted: who knows one could keep its owner out (and a user's attempts from one address are that address's already).
+    """
 
     def __init__(self, settings: Settings, connection: redis.asyncio.Redis | None) -> None:
         self.limit = settings.login_attempts
@@ -93,16 +96,14 @@ class LoginLimit:
         self._memory: dict[str, int] = {}
         self._window = 0
 
-    async def check(self, *subjects: str) -> None:
-        window = int(time.time() // 60)
-        for subject in subjects:
-            if await self._count(subject, window) > self.limit:
-                wait = str(60 - int(time.time()) % 60)
-                raise Problem(429, "too-many-attempts", "Too many attempts to log in; try again later.", headers={"Retry-After": wait})
+    async def check(self, address: str) -> None:
+        if await self._count(address, int(time.time() // 60)) > self.limit:
+            wait = str(60 - int(time.time()) % 60)
+            raise Problem(429, "too-many-attempts", "Too many attempts to log in; try again later.", headers={"Retry-After": wait})
 
-    async def _count(self, subject: str, window: int) -> int:
+    async def _count(self, address: str, window: int) -> int:
         if self.connection is not None:
-            key = f"cache:login:{subject}:{window}"
+            key = f"cache:login:{address}:{window}"
             try:
                 async with self.connection.pipeline(transaction=True) as pipe:
                     # redis-py's incr() sends INCRBY, which the access rules do not name
@@ -117,5 +118,5 @@ class LoginLimit:
             self._memory.clear()
         if len(self._memory) > 10000:
             self._memory.clear()
-        self._memory[subject] = self._memory.get(subject, 0) + 1
-        return self._memory[subject]
+        self._memory[address] = self._memory.get(address, 0) + 1
+        return self._memory[address]

@@ -43,5 +43,5 @@ def configure(level: str) -> None:
         logger.propagate = True
     # our own access log carries the request's id, and never the query, which may hold a token
     logging.getLogger("uvicorn.access").disabled = True
-    for name in ("urllib3", "websockets", "asyncio", "rq"):
+    for name in ("urllib3", "websockets", "asyncio", "rq", "pymongo", "neo4j"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -10,24 +10,28 @@ import sys
 import time
 import typing as t
 import urllib.parse
+import uuid
 
 import anyio
 import anyio.to_thread
 import pydantic
 import redis
 import redis.asyncio
-from fastapi import Depends, FastAPI, Query, Request, Response, WebSocket
+from fastapi import Depends, FastAPI, Header, Path, Query, Request, Response, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from redis.exceptions import RedisError
 
-from . import logs, metrics, problems, redis_client, runs, tables
+from . import graph, insights, logs, metrics, problems, redis_client, runs, tables
 from .announcements import TRY_AGAIN_LATER, Announcer
 from .auth import Authority, Identity, LoginLimit, require_role, unauthorized
 from .cache import ResultCache
+from .insights import Conditions, Content, Insights
 from .middleware import Observe
+from .mongo import Document, Mongo
+from .outbox import Outbox
 from .problems import Problem
 from .settings import Settings, SettingsError
 
@@ -54,9 +58,24 @@ class State:
         self.cache = ResultCache(self.cache_redis, settings.cache_ttl)
         self.limit = LoginLimit(settings, self.cache_redis)
         self.announcer = Announcer(settings, self._on_event)
+        self.mongo: Mongo | None = None
+        self.insights: Insights | None = None
+        self.graph: graph.Graph | None = None
+        if settings.mongodb:
+            self.mongo = Mongo(settings.mongodb)
+            box = Outbox(self.mongo)
+            self.insights = Insights(self.mongo, box)
+            if settings.neo4j:
+                self.graph = graph.Graph(settings.neo4j, box)
+        self._sweeper: asyncio.Task[None] | None = None
         self._readiness: tuple[float, int, dict[str, t.Any]] | None = None
         self._probe = asyncio.Lock()
         metrics.INFO.labels(settings.version).set(1)
+
+    def start(self) -> None:
+        self.announcer.start()
+        if self.insights is not None:
+            self._sweeper = asyncio.create_task(self.insights.sweep_for_ever(), name="sweeper")
 
     def _on_event(self, event: dict[str, t.Any]) -> None:
         if event.get("status") == "published":
@@ -78,12 +97,17 @@ class State:
         """Ask every dependency, at most once a second however many ask us."""
         async with self._probe:
             if self._readiness is None or time.monotonic() - self._readiness[0] > 1.0:
-                checks = {
+                checks: dict[str, tuple[bool, t.Awaitable[str | None]]] = {
                     "minio": (True, self._in_thread(self.catalog.store.ping)),
                     "duckdb": (True, self._in_thread(self.catalog.engine.ping)),
                     "redis_cache": (False, self._ping(self.cache_redis)),
                     "redis_queue": (False, self._ping(self.queue_redis)),
                 }
+                # not required: all members share them, so a missing one would take every member, and with them the tables, out of the balancer
+                if self.mongo is not None:
+                    checks["mongodb"] = (False, self.mongo.ping())
+                if self.graph is not None:
+                    checks["neo4j"] = (False, self._graph_status(self.graph))
                 results = dict(zip(checks, await asyncio.gather(*(self._check(*check) for check in checks.values())), strict=True))
                 good = all(result["status"] == "up" or not result["required"] for result in results.values())
                 whole = all(result["status"] in ("up", "off") for result in results.values())
@@ -118,6 +142,13 @@ class State:
         return None
 
     @staticmethod
+    async def _graph_status(members: graph.Graph) -> str | None:
+        good, count, _lag = await members.status()
+        if good == 0:
+            raise problems.Unavailable("neo4j", "no member can be read")
+        return None if good == count else "degraded"
+
+    @staticmethod
     async def _check(required: bool, work: t.Awaitable[str | None]) -> dict[str, t.Any]:
         started = time.monotonic()
         status, error = "up", None
@@ -126,7 +157,7 @@ class State:
                 status = await work or "up"
         except TimeoutError:
             status, error = "down", "no answer within 2 s"
-        except tables.Unavailable as exc:
+        except (tables.Unavailable, Problem) as exc:
             status, error = "down", str(exc)
         except Exception as exc:
             status, error = "down", type(exc).__name__
@@ -135,6 +166,14 @@ class State:
 
     async def close(self) -> None:
         await self.announcer.stop()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sweeper
+        if self.graph is not None:
+            await self.graph.close()
+        if self.mongo is not None:
+            await self.mongo.close()
         for connection in (self.cache_redis, self.queue_redis):
             if connection is not None:
                 with contextlib.suppress(RedisError, OSError, RuntimeError):
@@ -153,6 +192,35 @@ def identity_of(request: Request) -> Identity | None:
 
 Shared = t.Annotated[State, Depends(state_of)]
 Caller = t.Annotated[Identity | None, Depends(identity_of)]
+
+
+def reader_of(request: Request) -> None:
+    """For what is not a table: a token, unless everything is public."""
+    if identity_of(request) is None and not state_of(request).settings.is_public("*"):
+        raise unauthorized("This needs a token: POST /api/v1/auth/token.")
+
+
+def writer_of(request: Request) -> Identity:
+    return require_role(identity_of(request), "admin")
+
+
+def conditions_of(
+    if_match: t.Annotated[str | None, Header(max_length=1000)] = None, if_none_match: t.Annotated[str | None, Header(max_length=1000)] = None
+) -> Conditions:
+    return Conditions(if_match, if_none_match)
+
+
+def insights_of(request: Request) -> Insights:
+    return t.cast(Insights, state_of(request).insights)
+
+
+Reader = Depends(reader_of)
+Writer = t.Annotated[Identity, Depends(writer_of)]
+Documents = t.Annotated[Insights, Depends(insights_of)]
+Given = t.Annotated[Conditions, Depends(conditions_of)]
+Key = t.Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
+InsightId = t.Annotated[str, Path(pattern=insights.ID)]
+LinkKind = t.Annotated[str, Path(pattern=insights.KIND)]
 
 
 class RunRequest(pydantic.BaseModel):
@@ -189,7 +257,7 @@ async def credentials(request: Request) -> tuple[str, str]:
 def create_app(settings: Settings) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> t.AsyncIterator[None]:
-        app.state.platform.announcer.start()
+        app.state.platform.start()
         yield
         await app.state.platform.close()
 
@@ -201,14 +269,18 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST", "OPTIONS"],
-            allow_headers=["Authorization", "Content-Type", "If-None-Match", "X-Request-ID"],
-            expose_headers=["ETag", "X-Request-ID", "X-Platform-Version", "Retry-After"],
+            allow_methods=["GET", "POST", "OPTIONS", *(("PUT", "PATCH", "DELETE") if settings.mongodb else ())],
+            allow_headers=["Authorization", "Content-Type", "If-None-Match", "X-Request-ID", *(("If-Match", "Idempotency-Key") if settings.mongodb else ())],
+            expose_headers=["ETag", "X-Request-ID", "X-Platform-Version", "Retry-After", *(("Location", "X-Graph-Change") if settings.mongodb else ())],
             max_age=600,
         )
     app.add_middleware(Observe, version=settings.version, draining=lambda: state.draining)
     _operations(app)
     _api(app)
+    if state.insights is not None:
+        _insights(app)
+    if state.graph is not None:
+        _graph(app)
     return app
 
 
@@ -231,8 +303,7 @@ def _api(app: FastAPI) -> None:
     @app.post("/api/v1/auth/token")
     async def token(request: Request, state: Shared) -> JSONResponse:
         username, password = await credentials(request)
-        address = request.client.host if request.client else "unknown"
-        await state.limit.check(f"address:{address}", f"user:{username[:64]}")
+        await state.limit.check(request.client.host if request.client else "unknown")
         identity = await anyio.to_thread.run_sync(state.authority.authenticate, username, password)
         metrics.LOGINS.labels("good" if identity else "refused").inc()
         if identity is None:
@@ -311,9 +382,7 @@ def _api(app: FastAPI) -> None:
         if state.queue_blocking is None:
             raise Problem(503, "queue-unavailable", "No job queue is configured.")
         try:
-            run_id = await anyio.to_thread.run_sync(
-                runs.enqueue, state.queue_blocking, state.settings.pipeline_queue, wanted.tables if wanted else None, caller.name
-            )
+            run_id = await anyio.to_thread.run_sync(runs.enqueue, state.queue_blocking, state.settings, wanted.tables if wanted else None, caller.name)
         except (RedisError, OSError) as exc:
             raise Problem(503, "queue-unavailable", "The job queue does not answer.", headers={"Retry-After": "2"}) from exc
         return JSONResponse({"run_id": run_id, "status": "queued"}, 202, {"Cache-Control": "no-store"})
@@ -342,6 +411,93 @@ def _api(app: FastAPI) -> None:
             await websocket.close(TRY_AGAIN_LATER, "no job queue is configured")
             return
         await state.announcer.serve(websocket)
+
+
+def _document(document: Document, status: int = 200) -> JSONResponse:
+    headers = {"ETag": insights.etag(document), "Cache-Control": "private, no-cache", "Vary": "Authorization"}
+    if status == 201:
+        headers["Location"] = f"/api/v1/insights/{document['_id']}"
+    return JSONResponse(insights.public(document), status, headers)
+
+
+def _insights(app: FastAPI) -> None:
+    @app.get("/api/v1/insights", dependencies=[Reader])
+    async def search(
+        documents: Documents,
+        text: t.Annotated[str | None, Query(max_length=200, description="words, all of which must be there")] = None,
+        tag: t.Annotated[str | None, Query(max_length=50)] = None,
+        table: t.Annotated[str | None, Query(max_length=63)] = None,
+        limit: t.Annotated[int, Query(ge=1, le=200)] = 50,
+        after: t.Annotated[str | None, Query(max_length=300, description="`next` of the page before")] = None,
+    ) -> JSONResponse:
+        found, cursor = await documents.search(insights.query(text, tag, table, after), limit)
+        return JSONResponse({"insights": [insights.public(one) for one in found], "next": cursor}, headers={"Cache-Control": "no-store"})
+
+    @app.post("/api/v1/insights", status_code=201)
+    async def create(documents: Documents, caller: Writer, content: Content, key: Key = None) -> JSONResponse:
+        identifier = insights.key_id(caller.name, "insight", key) if key else uuid.uuid4().hex
+        return _document(await documents.post(identifier, content.model_dump()), 201)
+
+    @app.get("/api/v1/insights/{identifier}", dependencies=[Reader])
+    async def read(request: Request, documents: Documents, identifier: InsightId) -> Response:
+        document = insights.existing(await documents.get(identifier), identifier)
+        answer = _document(document)
+        wanted = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+        if answer.headers["etag"] in wanted or wanted == ["*"]:
+            return Response(status_code=304, headers={name: answer.headers[name] for name in ("etag", "cache-control", "vary")})
+        return answer
+
+    @app.put("/api/v1/insights/{identifier}")
+    async def replace(documents: Documents, _caller: Writer, identifier: InsightId, content: Content, given: Given) -> JSONResponse:
+        document, made = await documents.put(identifier, content.model_dump(), given)
+        return _document(document, 201 if made else 200)
+
+    @app.patch("/api/v1/insights/{identifier}")
+    async def change(documents: Documents, _caller: Writer, identifier: InsightId, changes: insights.Changes, given: Given) -> JSONResponse:
+        return _document(await documents.patch(identifier, changes.model_dump(exclude_unset=True), given))
+
+    @app.delete("/api/v1/insights/{identifier}", status_code=204)
+    async def remove(documents: Documents, _caller: Writer, identifier: InsightId, given: Given) -> Response:
+        await documents.delete(identifier, given)
+        return Response(status_code=204)
+
+
+def _graph(app: FastAPI) -> None:
+    async def link(documents: Insights, caller: Identity, source: str, kind: str, target: str, key: str | None, remove: bool) -> int | None:
+        if source == target:
+            raise Problem(422, "invalid-link", "An insight cannot be linked to itself.")
+        what = "\0".join(("unlink" if remove else "link", source, kind, target))
+        return await documents.link(source, target, kind, insights.key_id(caller.name, what, key) if key else uuid.uuid4().hex, remove=remove)
+
+    @app.put("/api/v1/insights/{identifier}/links/{kind}/{target}")
+    async def put_link(documents: Documents, caller: Writer, identifier: InsightId, kind: LinkKind, target: InsightId, key: Key = None) -> JSONResponse:
+        number = await link(documents, caller, identifier, kind, target, key, False)
+        return JSONResponse({"source": identifier, "target": target, "kind": kind}, headers={"X-Graph-Change": str(number), "Cache-Control": "no-store"})
+
+    @app.delete("/api/v1/insights/{identifier}/links/{kind}/{target}", status_code=204)
+    async def remove_link(documents: Documents, caller: Writer, identifier: InsightId, kind: LinkKind, target: InsightId, key: Key = None) -> Response:
+        number = await link(documents, caller, identifier, kind, target, key, True)
+        return Response(status_code=204, headers={} if number is None else {"X-Graph-Change": str(number)})
+
+    @app.get("/api/v1/insights/{identifier}/neighbours", dependencies=[Reader])
+    async def neighbours(
+        state: Shared,
+        documents: Documents,
+        identifier: InsightId,
+        depth: t.Annotated[int, Query(ge=1, le=5)] = 1,
+        limit: t.Annotated[int, Query(ge=1, le=500)] = 100,
+    ) -> JSONResponse:
+        assert state.graph is not None
+        found, reading = await state.graph.read(lambda tx: graph.neighbours(tx, identifier, depth, limit))
+        if found is None:
+            # made a moment ago, perhaps: then it has no links that anybody could know of
+            known = None
+            with contextlib.suppress(problems.Unavailable):
+                known = await documents.get(identifier)
+            insights.existing(known, identifier)
+            found = {"nodes": [], "links": [], "truncated": False}
+        document = {"id": identifier, "depth": depth, "limit": limit, **found, "position": reading.position, "lag": reading.lag}
+        return JSONResponse(document, headers={"Cache-Control": "no-store"})
 
 
 def _same_origin(websocket: WebSocket, origin: str) -> bool:

@@ -31,6 +31,13 @@ class Problem(Exception):
         self.extra = extra
 
 
+class Unavailable(Problem):
+    """A server that an endpoint needs (`dependency`) cannot serve it now; whatever does not need it goes on."""
+
+    def __init__(self, dependency: str, detail: str) -> None:
+        super().__init__(503, f"{dependency}-unavailable", detail, headers={"Retry-After": "5"}, dependency=dependency)
+
+
 def body(status: int, kind: str, detail: str, instance: str, **extra: t.Any) -> dict[str, t.Any]:
     return {
         "type": f"urn:platform:problem:{kind}" if kind else "about:blank",

@@ -13,6 +13,8 @@ import redis.asyncio
 from rq import Queue, Retry
 from rq.serializers import JSONSerializer
 
+from .settings import Settings
+
 RUNS = "pipeline:runs"
 RUN = "pipeline:run:{}"
 RUN_TTL = 30 * 86400
@@ -52,7 +54,7 @@ def _json(text: str | None) -> t.Any:
         return None
 
 
-def enqueue(connection: redis.Redis, queue: str, tables: list[str] | None, requested_by: str) -> str:
+def enqueue(connection: redis.Redis, settings: Settings, tables: list[str] | None, requested_by: str) -> str:
     """Put a run on the pipeline's queue; blocks."""
     now = datetime.datetime.now(datetime.UTC)
     run_id = f"{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
@@ -66,11 +68,11 @@ def enqueue(connection: redis.Redis, queue: str, tables: list[str] | None, reque
         pipe.lpush(RUNS, run_id)
         pipe.ltrim(RUNS, 0, RUNS_KEPT - 1)
         pipe.execute()
-    Queue(queue, connection=connection, serializer=JSONSerializer, default_timeout=1800).enqueue(
+    Queue(settings.pipeline_queue, connection=connection, serializer=JSONSerializer, default_timeout=settings.pipeline_job_timeout).enqueue(
         FUNCTION,
         kwargs={"tables": tables, "run_id": run_id, "trigger": f"api:{requested_by}"},
         job_id=run_id,
-        retry=Retry(max=3, interval=[10, 60, 300]),
+        retry=Retry(max=settings.pipeline_retries, interval=[10, 60, 300]) if settings.pipeline_retries else None,
         result_ttl=7 * 86400,
         failure_ttl=30 * 86400,
         description=f"pipeline run {run_id} (api)",

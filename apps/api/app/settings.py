@@ -31,6 +31,75 @@ class User:
 
 
 @dataclasses.dataclass(frozen=True)
+class MongoSettings:
+    """Documents and the outbox."""
+
+    uri: str
+    username: str
+    password: str = dataclasses.field(repr=False)
+    ca_file: str | None
+    database: str
+
+    @classmethod
+    def load(cls, env: Reader) -> MongoSettings | None:
+        """None where MONGODB_URI is not set; what is wrong is added to the reader's findings."""
+        uri = env.text("MONGODB_URI")
+        # the value is not echoed: what is wrong with it may be that it holds a password
+        if uri and not re.fullmatch(r"mongodb(\+srv)?://[^@/?\s]+(/[^@\s]*)?", uri):
+            env.findings.append("MONGODB_URI is not accepted; accepted: mongodb://host:port,host:port/?replicaSet=name, without user and password")
+        settings = cls(
+            uri=uri,
+            username=env.text("MONGODB_USERNAME"),
+            password=env.secret("MONGODB_PASSWORD"),
+            ca_file=env.file("MONGODB_CA_FILE"),
+            database=env.matching("MONGODB_DATABASE", "platform", r"[A-Za-z0-9_-]{1,38}", "letters, digits, - and _"),
+        )
+        if bool(settings.username) != bool(settings.password):
+            env.findings.append("MONGODB_USERNAME and MONGODB_PASSWORD_FILE: set both or neither")
+        return settings if uri else None
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphSettings:
+    """Relations. `uris`: one a Community member (bolt+s), or the cluster's (neo4j+s). `max_lag`: changes that a member may be behind and still be read."""
+
+    uris: tuple[str, ...]
+    username: str
+    password: str = dataclasses.field(repr=False)
+    ca_file: str | None
+    edition: str
+    max_lag: int
+
+    @classmethod
+    def load(cls, env: Reader) -> GraphSettings | None:
+        """None where NEO4J_URIS is not set; what is wrong is added to the reader's findings."""
+        edition = env.choice("NEO4J_EDITION", "community", ("community", "enterprise"))
+        scheme = "bolt+s" if edition == "community" else "neo4j+s"
+        uris = env.words("NEO4J_URIS")
+        for uri in uris:
+            if not re.fullmatch(re.escape(scheme) + r"://[A-Za-z0-9.-]+:[0-9]{1,5}", uri):
+                env.findings.append(f"NEO4J_URIS: not accepted with edition {edition}; accepted: {scheme}://host:port,..., without user and password")
+        if len(set(uris)) != len(uris):
+            env.findings.append("NEO4J_URIS: a member is named twice")
+        settings = cls(
+            uris=uris,
+            username=env.text("NEO4J_USERNAME", "neo4j"),
+            password=env.secret("NEO4J_PASSWORD", required=bool(uris)),
+            ca_file=env.file("NEO4J_CA_FILE"),
+            edition=edition,
+            max_lag=env.integer("NEO4J_MAX_LAG", 100, 0, 1_000_000),
+        )
+        return settings if uris else None
+
+
+def load_stores(env: Reader) -> tuple[MongoSettings | None, GraphSettings | None]:
+    mongodb, neo4j = MongoSettings.load(env), GraphSettings.load(env)
+    if neo4j and not mongodb:
+        env.findings.append("NEO4J_URIS needs MONGODB_URI: every change of the graph is first a record in MongoDB")
+    return mongodb, neo4j
+
+
+@dataclasses.dataclass(frozen=True)
 class Settings:
     host: str
     port: int
@@ -70,6 +139,11 @@ class Settings:
     redis_tls: bool
     redis_ca_file: str | None
     pipeline_queue: str
+    pipeline_job_timeout: int
+    pipeline_retries: int
+    # documents and relations; None: not configured, and without their endpoints
+    mongodb: MongoSettings | None
+    neo4j: GraphSettings | None
     # security
     secret_key: str = dataclasses.field(repr=False)
     algorithm: str
@@ -98,6 +172,7 @@ class Settings:
     def load(cls, environ: t.Mapping[str, str] | None = None) -> Settings:
         env = Reader(os.environ if environ is None else environ)
         minio_ca = env.file("MINIO_CA_FILE")
+        mongodb, neo4j = load_stores(env)
         redis_host, redis_port = env.text("REDIS_HOST"), env.integer("REDIS_PORT", 6379, 1, 65535)
         settings = cls(
             host=env.text("API_HOST", "0.0.0.0"),  # noqa: S104 - inside the container's own network
@@ -135,6 +210,10 @@ class Settings:
             redis_tls=env.boolean("REDIS_TLS", False),
             redis_ca_file=env.file("REDIS_CA_FILE"),
             pipeline_queue=env.matching("PIPELINE_QUEUE", "pipeline", r"[A-Za-z0-9_-]+", "letters, digits, - and _"),
+            pipeline_job_timeout=env.integer("PIPELINE_JOB_TIMEOUT", 1800, 10, 86400),
+            pipeline_retries=env.integer("PIPELINE_RETRIES", 3, 0, 20),
+            mongodb=mongodb,
+            neo4j=neo4j,
             secret_key=env.secret("SECRET_KEY", required=True),
             algorithm=env.choice("ALGORITHM", "HS256", ("HS256", "HS384", "HS512")),
             token_ttl=env.integer("TOKEN_TTL_SECONDS", 3600, 60, 604800),

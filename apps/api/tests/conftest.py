@@ -12,7 +12,7 @@ from gold_tables import publish
 from pipeline import config, events, steps
 from pipeline.settings import Settings as PipelineSettings
 from pipeline.store import Store
-from servers import Buckets, make_buckets
+from servers import Buckets, Certificates, Neo4jServer, make_buckets
 
 SECRET = "0123456789abcdef0123456789abcdef"
 PASSWORD = "admin-password-1"
@@ -56,12 +56,12 @@ def environment(base_environment: dict[str, str], demo: Buckets, cache_server: t
 
 @pytest.fixture
 def make_client(environment: dict[str, str]) -> t.Iterator[t.Callable[..., TestClient]]:
-    """A client of an application with changed variables; None takes one away."""
+    """A client at an address, of an application with changed variables; None takes one away."""
     opened: list[TestClient] = []
 
-    def make(**changes: str | None) -> TestClient:
+    def make(address: str = "testclient", **changes: str | None) -> TestClient:
         merged = {name: value for name, value in {**environment, **changes}.items() if value is not None}
-        client = TestClient(create_app(Settings.load(merged)), raise_server_exceptions=False)
+        client = TestClient(create_app(Settings.load(merged)), raise_server_exceptions=False, client=(address, 50000))
         client.__enter__()
         opened.append(client)
         return client
@@ -79,3 +79,23 @@ def client(make_client: t.Callable[..., TestClient]) -> TestClient:
 @pytest.fixture
 def token(client: TestClient) -> str:
     return str(client.post("/api/v1/auth/token", json={"username": "admin", "password": PASSWORD}).json()["access_token"])
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def graph_servers(tmp_path_factory: pytest.TempPathFactory, authority: Certificates) -> t.Iterator[list[Neo4jServer]]:
+    """Two Neo4j Community members. A test that replaces one puts the new one in its place."""
+    found = [Neo4jServer(tmp_path_factory.mktemp("graph") / name, authority) for name in ("one", "two")]
+    try:
+        for server in found:
+            server.start()
+        for server in found:
+            server.wait()
+        yield found
+    finally:
+        for server in found:
+            server.kill()

@@ -127,6 +127,17 @@ def test_too_many_attempts_are_refused_for_all_members(make_client: t.Any, cache
     assert 0 < int(refused.headers["retry-after"]) <= 60
 
 
+def test_who_tries_too_often_keeps_nobody_else_out(make_client: t.Any) -> None:
+    other = make_client("192.0.2.1", LOGIN_ATTEMPTS_PER_MINUTE="2")
+    owner = make_client("192.0.2.2", LOGIN_ATTEMPTS_PER_MINUTE="2")
+    if time.time() % 60 > 50:
+        time.sleep(60.1 - time.time() % 60)
+    assert [other.post(TOKEN, json={"username": "admin", "password": "wrong"}).status_code for _ in range(4)] == [401, 401, 429, 429]
+    # another name does not help who is throttled
+    assert other.post(TOKEN, json={"username": "nobody", "password": "wrong"}).status_code == 429
+    assert owner.post(TOKEN, json={"username": "admin", "password": PASSWORD}).status_code == 200
+
+
 def test_attempts_are_counted_without_redis_too(make_client: t.Any) -> None:
     client = make_client(LOGIN_ATTEMPTS_PER_MINUTE="2", REDIS_PORT=str(free_port()))
     if time.time() % 60 > 50:
@@ -141,7 +152,7 @@ def test_memory_of_attempts_is_bounded() -> None:
 
     async def many() -> None:
         for number in range(10050):
-            await limit.check(f"user:{number}")
+            await limit.check(str(number))
 
     asyncio.run(many())
     assert len(limit._memory) <= 10001

@@ -10,6 +10,8 @@ import typing as t
 import pytest
 import redis
 from fastapi.testclient import TestClient
+from rq.job import Job
+from rq.serializers import JSONSerializer
 from servers import Buckets, free_port, make_buckets, wait_for
 from starlette.websockets import WebSocketDisconnect
 
@@ -65,6 +67,15 @@ def test_from_a_request_to_new_rows(
         ("extract_and_load", "done"), ("transform_with_duckdb", "done"), ("load_to_gold", "done"), ("validate_pipeline", "done"),
     ]  # fmt: skip
     assert client.get("/api/v1/tables/electricity").json()["total"] == 51
+
+
+@pytest.mark.parametrize(("retries", "intervals"), [("5", [10, 60, 300]), ("0", None)])
+def test_limits_of_a_run_come_from_the_environment(make_client: t.Any, token: str, queue_server: t.Any, retries: str, intervals: list[int] | None) -> None:
+    client: TestClient = make_client(PIPELINE_JOB_TIMEOUT="600", PIPELINE_RETRIES=retries)
+    run_id = client.post("/api/v1/runs", headers=headers(token)).json()["run_id"]
+    with queue_server.admin() as admin:
+        job = Job.fetch(run_id, connection=admin, serializer=JSONSerializer)
+    assert (job.timeout, job.retries_left, job.retry_intervals) == (600, int(retries) or None, intervals)
 
 
 def test_pages_of_runs(client: TestClient, token: str) -> None:

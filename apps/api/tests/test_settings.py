@@ -15,6 +15,18 @@ GOOD = {
     "MINIO_ENDPOINT": "minio:9000", "MINIO_ACCESS_KEY": "a", "MINIO_SECRET_KEY": "b", "SECRET_KEY": "s" * 32, "API_ADMIN_PASSWORD": "long-password",
 }  # fmt: skip
 
+MONGODB = {"MONGODB_URI": "mongodb://one:27017,two:27017/?replicaSet=rs0"}
+
+
+def test_documents_and_relations_are_left_out_unless_configured() -> None:
+    settings = Settings.load(GOOD)
+    assert (settings.mongodb, settings.neo4j) == (None, None)
+    settings = Settings.load({**GOOD, **MONGODB, "NEO4J_URIS": "bolt+s://one:7687, bolt+s://two:7687", "NEO4J_PASSWORD": "hidden"})
+    assert settings.mongodb is not None
+    assert settings.neo4j is not None
+    assert (settings.mongodb.database, settings.neo4j.uris, settings.neo4j.max_lag) == ("platform", ("bolt+s://one:7687", "bolt+s://two:7687"), 100)
+    assert "hidden" not in repr(settings)
+
 
 def test_defaults_are_those_of_the_guide() -> None:
     settings = Settings.load(GOOD)
@@ -47,6 +59,17 @@ def test_defaults_are_those_of_the_guide() -> None:
         ({"REDIS_SENTINELS": "one"}, "REDIS_SENTINELS: 'one' is not accepted"),
         ({"TOKEN_TTL_SECONDS": "1"}, "TOKEN_TTL_SECONDS: '1' is not accepted"),
         ({"DUCKDB_MEMORY_LIMIT": "much"}, "DUCKDB_MEMORY_LIMIT: 'much' is not accepted"),
+        ({"MONGODB_URI": "mongodb://user:short@m:27017/"}, "MONGODB_URI is not accepted; accepted: mongodb://host:port"),
+        ({"MONGODB_URI": "http://m"}, "MONGODB_URI is not accepted"),
+        ({"MONGODB_URI": "mongodb://m", "MONGODB_USERNAME": "api"}, "MONGODB_USERNAME and MONGODB_PASSWORD_FILE: set both or neither"),
+        ({"MONGODB_URI": "mongodb://m", "MONGODB_DATABASE": "a/b"}, "MONGODB_DATABASE: 'a/b' is not accepted"),
+        ({"NEO4J_URIS": "bolt+s://m:7687", "NEO4J_PASSWORD": "p"}, "NEO4J_URIS needs MONGODB_URI"),
+        ({**MONGODB, "NEO4J_URIS": "bolt://m:7687"}, "NEO4J_URIS: not accepted with edition community; accepted: bolt+s://host:port"),
+        ({**MONGODB, "NEO4J_URIS": "bolt+s://m:7687,bolt+s://m:7687"}, "NEO4J_URIS: a member is named twice"),
+        ({**MONGODB, "NEO4J_URIS": "bolt+s://m:7687", "NEO4J_EDITION": "enterprise"}, "NEO4J_URIS: not accepted with edition enterprise; accepted: neo4j+s://"),
+        ({**MONGODB, "NEO4J_URIS": "bolt+s://m:7687"}, "neither NEO4J_PASSWORD nor NEO4J_PASSWORD_FILE is set"),
+        ({**MONGODB, "NEO4J_EDITION": "aura"}, "NEO4J_EDITION: 'aura' is not accepted; accepted: community, enterprise"),
+        ({"NEO4J_MAX_LAG": "-1"}, "NEO4J_MAX_LAG: '-1' is not accepted"),
     ],
 )
 def test_a_wrong_variable_is_named_with_what_is_accepted(change: dict[str, str], words: str) -> None:

@@ -139,6 +139,12 @@ def test_the_command_leaves_with_2_and_a_line_for_each_finding(python_environmen
     assert "Traceback" not in done.stderr
 
 
+def test_both_apps_read_their_environment_in_the_same_way() -> None:
+    """The two images share no package: this module is the same file twice, and what is mended in one is mended in the other."""
+    apps = pathlib.Path(__file__).resolve().parents[2]
+    assert (apps / "api/app/environment.py").read_bytes() == (apps / "pipeline/pipeline/environment.py").read_bytes()
+
+
 def test_health_is_cheap_and_tells_age(python_environment: dict[str, str], tmp_path: pathlib.Path) -> None:
     path = tmp_path / "health"
     command = [sys.executable, "-X", "importtime", "-m", "pipeline", "health"]

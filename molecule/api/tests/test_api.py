@@ -26,13 +26,13 @@ def test_listens_on_the_hosts_own_address_only(host: Host, value: Value, contain
 
 
 def test_is_ready_with_all_dependencies(host: Host, value: Value) -> None:
-    answer = checks.get(host, f"https://{value('platform_address')}:{value('api_port')}/ready", ca(value))
+    answer = checks.get(host, f"https://{value('platform_address')}:{value('__api_port')}/ready", ca(value))
     assert answer.status == 200, answer.body
     assert json.loads(answer.body)
 
 
 def test_errors_are_problems(host: Host, value: Value) -> None:
-    answer = checks.get(host, f"https://{value('platform_address')}:{value('api_port')}/api/v1/nowhere", ca(value))
+    answer = checks.get(host, f"https://{value('platform_address')}:{value('__api_port')}/api/v1/nowhere", ca(value))
     assert answer.status == 404
     assert answer.headers["content-type"].startswith("application/problem+json")
 

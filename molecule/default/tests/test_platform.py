@@ -13,7 +13,7 @@ if t.TYPE_CHECKING:
 testinfra_hosts = ["ansible://all"]
 
 Value = t.Callable[[str], t.Any]
-TIERS = ("minio", "redis", "edge", "api", "worker", "scheduler")
+TIERS = ("minio", "redis", "neo4j", "edge", "api", "worker", "scheduler")
 
 
 def test_each_tier_runs_where_the_inventory_says_and_nowhere_else(host: Host, value: Value) -> None:
@@ -21,8 +21,10 @@ def test_each_tier_runs_where_the_inventory_says_and_nowhere_else(host: Host, va
     assert running == set(TIERS) & set(value("group_names"))
 
 
-def test_no_container_is_unhealthy(host: Host) -> None:
-    assert host.check_output("docker ps --all --filter health=unhealthy --filter status=exited --filter status=dead --quiet") == ""
+def test_all_containers_run_and_none_is_unhealthy(host: Host) -> None:
+    # Filters of one kind add up, those of different kinds must all hold: hence two questions.
+    assert host.check_output("docker ps --all --filter health=unhealthy --quiet") == ""
+    assert host.check_output("docker ps --all --filter status=created --filter status=restarting --filter status=exited --filter status=dead --quiet") == ""
 
 
 def test_no_unit_failed(host: Host) -> None:

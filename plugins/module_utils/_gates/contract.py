@@ -160,7 +160,8 @@ def apply_policy(evaluation: Evaluation, question: Question) -> Evaluation:
         if reason.verdict == UNKNOWN:
             return False
         if question.policy == NO_WORSE:
-            return reason.key() in question.baseline
+            # It is no worse to lose a member of a cluster that has lost its majority, and yet not allowed.
+            return reason.key() in question.baseline and (reason.forceable or question.phase != BEFORE)
         return question.policy == FORCED and reason.forceable
 
     tolerated = tuple(reason for reason in evaluation.reasons if overruled(reason))

@@ -8,6 +8,7 @@ import pytest
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.novacorrente.platform.plugins.filter.addresses import FilterModule
+from ansible_collections.novacorrente.platform.plugins.filter.members import members
 
 addresses = FilterModule().filters()["addresses"]
 HOSTVARS = {"a": {"platform_address": "192.0.2.1", "ansible_host": "bastion"}, "b": {"ansible_host": "192.0.2.2"}, "c": {}}
@@ -27,3 +28,11 @@ def test_only_a_list_of_names_is_accepted(hosts: object):
 def test_an_unknown_host_is_named():
     with pytest.raises(AnsibleFilterError, match="'d' is not a host of this inventory"):
         addresses(["d"], HOSTVARS)
+
+
+def test_members_have_names_and_addresses_with_a_port():
+    hostvars = {"app1": {"ansible_host": "192.0.2.21"}, "app2": {"platform_address": "2001:db8::22"}}
+    assert members(["app1", "app2"], hostvars, 8001) == [
+        {"name": "app1", "address": "192.0.2.21:8001"},
+        {"name": "app2", "address": "[2001:db8::22]:8001"},
+    ]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ansible_collections.novacorrente.platform.plugins.plugin_utils import _validation as core
 
 DIGEST = "sha256:" + "ab" * 32
-NAMES = ("minio", "redis", "api", "pipeline", "frontend", "haproxy", "keepalived")
+NAMES = ("minio", "redis", "mongodb", "neo4j", "api", "pipeline", "frontend", "haproxy", "keepalived")
 GOOD_SECRETS = {
     "platform_registry_password": "mT4vQz8LkR2wXn6Pj9Hd",
     "platform_ca_passphrase": "Zk7RtW3yNq9BvX5mLc2JhGd8",
@@ -97,7 +97,7 @@ def platform(**changes: t.Any) -> tuple[dict[str, dict[str, t.Any]], dict[str, l
 def judge(hosts: dict[str, dict[str, t.Any]], groups: dict[str, list[str]]) -> core.Findings:
     """All rules that need no disk and no network, in the order of the action."""
     findings = core.Findings()
-    present = core.check_groups(findings, groups, [*core.SERVICES, *core.TIERS])
+    present = core.check_groups(findings, groups, core.expected_tiers(groups))
     core.check_access_keys(findings, hosts)
     core.check_secrets(findings, hosts, core.all_secrets())
     core.check_addresses(findings, hosts, groups)
@@ -132,7 +132,7 @@ CASES: list[tuple[str, dict[str, t.Any], str, str]] = [
     ("all", {"platform_vip": "192.0.2.10"}, "VIP_IS_HOST_ADDRESS", "address of edge1"),
     ("all", {"platform_vip": "vip"}, "ADDRESS_INVALID", "platform_vip is 'vip'"),
     ("edge1", {"platform_vip": "203.0.113.9"}, "VIP_OTHER_NETWORK", "203.0.113.9"),
-    ("edge1", {"platform_vip": "2001:db8::1"}, "VIP_OTHER_NETWORK", "2001:db8::1"),
+    ("edge1", {"platform_vip": "2001:db8::1"}, "ADDRESS_INVALID", "an IPv4 address"),
     ("all", {"platform_operations_networks": []}, "OPERATIONS_NETWORKS_EMPTY", "consoles"),
     ("all", {"platform_operations_networks": ["192.0.2.1/24"]}, "NETWORK_INVALID", "192.0.2.0/24"),
     ("all", {"platform_operations_networks": ["office"]}, "NETWORK_INVALID", "CIDR"),
@@ -159,6 +159,8 @@ CASES: list[tuple[str, dict[str, t.Any], str, str]] = [
     ("all", {"api_secret_key": "Kd8TzV4mQw6RnX2pLj9HcYb5"}, "SECRET_WEAK", "32 or more"),
     ("all", {"redis_api_password": "Xn9PzR4sLd2VhK8tWg6MqJb5\n"}, "SECRET_FORMAT", "white space"),
     ("all", {"redis_api_password": "Xn9PzR4sLd 2VhK8tWg6MqJb5"}, "SECRET_FORMAT", "white space"),
+    ("all", {"redis_api_password": 'Xn9PzR4sLd"2VhK8tWg6MqJb5'}, "SECRET_FORMAT", 'the character " in it'),
+    ("all", {"minio_api_secret_key": "Xn9PzR4sLd2VhK8tWg6MqJb5Yw3CfH7uQe1DaZxN0"}, "SECRET_FORMAT", "at most 40"),
     ("all", {"redis_api_password": GOOD_SECRETS["redis_admin_password"]}, "SECRET_REUSED", "redis_admin_password and redis_api_password"),
 ]
 
@@ -660,8 +662,134 @@ def test_the_table_of_tiers_names_variables_and_images_that_there_are() -> None:
 
     roles = load_roles(str(pathlib.Path(__file__).resolve().parents[4] / "roles"))
     for name, tier in {**core.TIERS, **core.SERVICES}.items():
-        assert set(tier.memory) | {port.variable for port in tier.ports if port.variable} <= set(roles[name].options)
+        assert set(tier.memory) | {port.variable for port in tier.ports if port.variable} <= set(roles[name].options) | set(roles["platform"].options)
         assert set(tier.images) <= set(NAMES)
+
+
+def with_neo4j(members: list[str], **values: t.Any) -> tuple[dict[str, dict[str, t.Any]], dict[str, list[str]]]:
+    """The good platform with members of Neo4j as the role's defaults resolve on them."""
+    hosts, groups = platform()
+    groups["neo4j"] = members
+    for host in members:
+        defaults = {"neo4j_edition": "community", "neo4j_accept_license": False, "neo4j_applier": True, "neo4j_settings": {}}
+        defaults.update(neo4j_memory_mib=1024, neo4j_heap_mib=288, neo4j_page_cache_mib=288)
+        hosts[host].update({**defaults, **copy.deepcopy(values)})
+    return hosts, groups
+
+
+ENTERPRISE = {"neo4j_edition": "enterprise", "neo4j_accept_license": True}
+
+
+# members, values on each of them, the codes that must come out, and what a finding must say
+NEO4J: list[tuple[list[str], dict[str, t.Any], list[str], str]] = [
+    (["data1", "data2"], {}, [], ""),
+    (["data1"], {"neo4j_applier": False}, ["NEO4J_SINGLE"], "data1 alone"),
+    (["data1"], {}, ["NEO4J_SINGLE"], "data1 alone"),
+    (["data1", "data4"], {}, ["NEO4J_ZONE_LOSS"], "zone a: all members are there"),
+    (["data1", "data2"], {"neo4j_applier": False}, ["NEO4J_NO_OUTBOX"], "nothing keeps the members equal"),
+    (["data1", "data2"], {"neo4j_edition": "enterprise"}, ["NEO4J_LICENSE", "NEO4J_TOO_FEW_NODES"], "not accepted"),
+    (["data1", "data2", "data3"], {"neo4j_edition": "enterprise"}, ["NEO4J_LICENSE"], "not accepted"),
+    (["data1", "data2", "data3"], ENTERPRISE, [], ""),
+    (["data1", "data2", "data4"], ENTERPRISE, ["NEO4J_ZONE_LOSS"], "zone a: it holds data1 and data4, 2 of 3 members, and 2 are a majority"),
+    (["data1"], ENTERPRISE, ["NEO4J_TOO_FEW_NODES"], "1 primary (data1)"),
+    (["data1", "data2", "data3"], {**ENTERPRISE, "neo4j_settings": {"dbms.cluster.discovery.log_level": "DEBUG"}}, [], ""),
+    (["data1", "data2"], {"neo4j_settings": {"dbms.cluster.discovery.resolver_type": "LIST"}}, ["NEO4J_CLUSTER_SETTING"], "resolver_type"),
+    (["data1", "data2"], {"neo4j_settings": {"initial.dbms.default_primaries_count": 3}}, ["NEO4J_CLUSTER_SETTING"], "primaries_count"),
+    (["data1", "data2"], {"neo4j_settings": {"initial.dbms.default_database": "graph"}}, [], ""),
+    (["data1", "data2"], {"neo4j_heap_mib": 700}, ["NEO4J_MEMORY"], "leave 36 MiB"),
+    (["data1", "data2"], {"neo4j_heap_mib": 544}, [], ""),
+    (["data1", "data2"], {"neo4j_heap_mib": 545}, ["NEO4J_MEMORY"], "leave 191 MiB"),
+    # what has no accepted type or value is reported as such, and says nothing here
+    (["data1", "data2"], {"neo4j_edition": "free", "neo4j_heap_mib": "much", "neo4j_settings": "none"}, [], ""),
+]
+
+
+@pytest.mark.parametrize(("members", "values", "codes", "says"), NEO4J)
+def test_neo4j(members: list[str], values: dict[str, t.Any], codes: list[str], says: str) -> None:
+    findings = judge(*with_neo4j(members, **values))
+    assert sorted(set(findings.codes())) == codes, core.report(findings.sorted())
+    assert says in " ".join(finding.message for finding in findings.sorted())
+
+
+def test_members_of_neo4j_are_of_one_edition() -> None:
+    hosts, groups = with_neo4j(["data1", "data2", "data3"])
+    hosts["data2"].update(ENTERPRISE)
+    assert "data1 community, data2 enterprise, data3 community" in only(judge(hosts, groups), "NEO4J_EDITION").message
+
+
+def test_an_optional_tier_is_missed_only_where_it_is_asked_for() -> None:
+    _hosts, groups = platform()
+    assert "neo4j" not in core.expected_tiers(groups)
+    assert "neo4j" in core.expected_tiers({**groups, "neo4j": ["data1"]})
+    findings = core.Findings()
+    core.check_groups(findings, groups, ["neo4j"])
+    assert findings.codes() == ["GROUP_MISSING"]
+
+
+KEY = "dR4kWz8TnX2vLq6MhY9pJc3GbS7fKt5N"
+OTHER_KEY = "Vu7yQm3HxZ9sBw2KdP6nRf8JtC4gLa5E"
+
+
+def with_mongodb(members: list[str], single: dict[str, dict[str, t.Any]], **values: t.Any) -> tuple[dict[str, dict[str, t.Any]], dict[str, list[str]]]:
+    """The good platform with MongoDB on these hosts, as its role's defaults have it. ``single`` holds values of single hosts."""
+    hosts, groups = platform()
+    groups["mongodb"] = members
+    for host in members:
+        own = {**values, **single.get(host, {})}
+        plain = not (own.get("mongodb_hidden") or own.get("mongodb_delay") or own.get("mongodb_votes") == 0)
+        defaults = {"mongodb_votes": 1, "mongodb_hidden": False, "mongodb_delay": 0, "mongodb_priority": 1 if plain else 0, "mongodb_set_name": "platform"}
+        hosts[host].update({**defaults, "mongodb_memory_limit": "1024m", "mongodb_cache_gb": 0.25, "mongodb_keyfile": KEY, **own})
+    return hosts, groups
+
+
+FIVE = ["data1", "data2", "data3", "data5", "data6"]
+APART = ["data1", "data2", "data3", "app1", "app2", "edge1", "edge2", "ops1"]
+
+
+@pytest.mark.parametrize(
+    ("members", "values", "single", "codes", "says"),
+    [
+        (["data1", "data2", "data3"], {}, {}, [], ""),
+        (FIVE, {}, {}, [], ""),
+        (["data1"], {}, {}, ["MONGODB_TOO_FEW_MEMBERS"], "has 1 member"),
+        (["data1", "data2"], {}, {}, ["MONGODB_TOO_FEW_MEMBERS"], "3 or more members"),
+        (["data1", "data2", "data3", "data4"], {}, {}, ["MONGODB_EVEN", "MONGODB_ZONE_LOSS"], "4 survive no more losses than 3"),
+        (["data1", "data2", "data3", "data4"], {}, {"data4": {"mongodb_votes": 0}}, [], ""),
+        (["data1", "data4", "data3"], {}, {}, ["MONGODB_ZONE_LOSS"], "data1 and data4, 2 of 3 votes"),
+        (["data1", "data2", "data3"], {}, {"data3": {"mongodb_votes": 0}}, ["MONGODB_TOO_FEW_MEMBERS"], "data1 and data2"),
+        (APART, {}, {}, ["MONGODB_SET"], "8 members, of which 8 vote"),
+        (["data1", "data2", "data3"], {"mongodb_priority": 0}, {}, ["MONGODB_SET"], "may become primary"),
+        (FIVE, {}, {"data6": {"mongodb_hidden": True, "mongodb_priority": 1}}, ["MONGODB_SET"], "priority 1 and is hidden"),
+        (FIVE, {}, {"data6": {"mongodb_votes": 0, "mongodb_delay": 60, "mongodb_priority": 2}}, ["MONGODB_SET"], "delayed and without vote"),
+        (FIVE, {}, {"data6": {"mongodb_set_name": "other"}}, ["MONGODB_SET"], "other and platform"),
+        (FIVE, {}, {"data6": {"mongodb_delay": 3600, "mongodb_hidden": True}}, ["MONGODB_SLOW_VOTER"], "3600 s behind"),
+        (FIVE, {"mongodb_cache_gb": 0.7}, {}, ["MONGODB_CACHE"], "leaves 307 MiB"),
+        (FIVE, {"mongodb_cache_gb": 0.6}, {}, [], ""),
+        (FIVE, {"mongodb_memory_limit": "400m"}, {}, ["MONGODB_CACHE"], "512m or more"),
+        (FIVE, {"mongodb_keyfile": [KEY, OTHER_KEY]}, {}, [], ""),
+        (FIVE, {"mongodb_keyfile": []}, {}, ["MONGODB_KEYFILE"], "without a key"),
+        (FIVE, {"mongodb_keyfile": [KEY, KEY]}, {}, ["MONGODB_KEYFILE"], "twice"),
+        (FIVE, {"mongodb_keyfile": [KEY, "short"]}, {}, ["MONGODB_KEYFILE"], "5 characters"),
+        (FIVE, {"mongodb_keyfile": [KEY, "abc123" * 3]}, {}, ["MONGODB_KEYFILE"], "18 characters"),
+        (FIVE, {"mongodb_keyfile": [KEY + "!"]}, {}, ["MONGODB_KEYFILE"], "base64"),
+        (FIVE, {"mongodb_keyfile": [KEY * 40]}, {}, ["MONGODB_KEYFILE"], "1280 characters"),
+        (FIVE, {"mongodb_keyfile": ["ab" * 20]}, {}, ["MONGODB_KEYFILE"], "too weak"),
+        (FIVE, {}, {"data6": {"mongodb_keyfile": OTHER_KEY}}, ["MONGODB_KEYFILE"], "would not let each other in"),
+        # What has another type is reported as such, and breaks nothing here.
+        (FIVE, {"mongodb_votes": "many", "mongodb_delay": None, "mongodb_cache_gb": "x", "mongodb_memory_limit": "much"}, {}, [], ""),
+    ],
+)
+def test_mongodb(members: list[str], values: dict[str, t.Any], single: dict[str, dict[str, t.Any]], codes: list[str], says: str) -> None:
+    findings = judge(*with_mongodb(members, single, **values))
+    assert findings.codes() == codes, core.report(findings.sorted())
+    text = core.report(findings.sorted())
+    assert says in text
+    assert KEY not in text and OTHER_KEY not in text
+
+
+def test_a_platform_without_mongodb_lacks_nothing() -> None:
+    assert "mongodb" not in core.expected_tiers(platform()[1])
+    assert "mongodb" in core.expected_tiers(with_mongodb(["data1"], {})[1])
 
 
 def test_all_codes_are_documented_with_their_level() -> None:

@@ -12,6 +12,7 @@ import pathlib
 import ssl
 import threading
 import typing as t
+import urllib.error
 
 import pytest
 
@@ -78,6 +79,23 @@ def test_sources(tmp_path: pathlib.Path) -> None:
     assert "cannot be read" in io.source_presence(image(), f"oci:{path}").reason
     assert "does not exist" in io.source_presence(image(), f"docker-archive:{tmp_path}/none.tar").reason
     assert io.source_presence(image(), "docker://docker.io/library/redis@" + DIGEST).found is True
+
+
+@pytest.mark.parametrize(("status", "found"), [(200, True), (404, False), (401, True), (500, True)])
+def test_a_registry_that_is_copied_from_is_asked(monkeypatch, status, found):
+    asked = []
+
+    def open_url(url, **options):
+        asked.append(url)
+        if status != 200:
+            raise urllib.error.HTTPError(url, status, "", {}, None)
+
+    monkeypatch.setattr(io, "open_url", open_url)
+    assert io.source_presence(image(), "docker://docker.io/redis", online=True).found is found
+    assert asked == ["https://registry-1.docker.io/v2/library/redis/manifests/" + DIGEST]
+
+
+def test_a_source_without_transport_is_named():
     assert "no transport" in io.source_presence(image(), "redis").reason
 
 

@@ -119,9 +119,16 @@ def test_a_member_that_is_healthy_late_may_prove_that_it_stays_so():
 
 def test_no_worse_tolerates_what_was_there_before():
     question = Question("before", "data1", policy="no_worse", baseline=frozenset({"X data1"}))
-    seen = contract.apply_policy(finding("fail"), question)
+    seen = contract.apply_policy(finding("fail", forceable=True), question)
     assert (seen.verdict, [r.key() for r in seen.tolerated]) == ("pass", ["X data1"])
-    assert contract.apply_policy(finding("fail", "Y"), question).verdict == "fail"
+    assert contract.apply_policy(finding("fail", "Y", forceable=True), question).verdict == "fail"
+
+
+def test_no_worse_takes_no_member_that_not_even_a_person_may_take():
+    question = Question("before", "data1", policy="no_worse", baseline=frozenset({"X data1"}))
+    assert contract.apply_policy(finding("fail"), question).verdict == "fail"
+    after = Question("after", "data1", policy="no_worse", baseline=frozenset({"X data1"}))
+    assert contract.apply_policy(finding("fail"), after).verdict == "pass"
 
 
 def test_forced_overrules_only_what_a_person_may_overrule():
