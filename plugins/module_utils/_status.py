@@ -12,10 +12,9 @@ import dataclasses
 import datetime
 import typing as t
 
+from ansible_collections.novacorrente.platform.plugins.module_utils._release import LABEL_ONEOFF, LABEL_RELEASE, LABEL_SERVICE
+
 LABEL_TIER = "novacorrente.tier"
-LABEL_RELEASE = "novacorrente.release"
-LABEL_SERVICE = "com.docker.compose.service"
-LABEL_ONEOFF = "com.docker.compose.oneoff"
 LABEL_VERSION = "org.opencontainers.image.version"
 
 # What openssl prints: notAfter=Nov 22 10:00:00 2027 GMT

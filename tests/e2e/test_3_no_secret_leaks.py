@@ -167,7 +167,9 @@ def test_the_search_finds_a_secret_in_a_compressed_layer(tmp_path):
     (plain / "oci-layout").write_text(json.dumps({"imageLayoutVersion": "1.0.0"}))
     packed = tmp_path / "packed"
     subprocess.run(["skopeo", "copy", "--quiet", "--dest-compress-format=zstd", f"oci:{plain}:plain", f"oci:{packed}:packed"], check=True)
-    assert [path.name for path in (packed / "blobs" / "sha256").iterdir() if leaks_of_file(path)] == [], "the layer is not compressed"
+    named = json.loads((packed / "index.json").read_text())["manifests"][0]["digest"].removeprefix("sha256:")
+    manifest = json.loads((packed / "blobs" / "sha256" / named).read_text())
+    assert [layer["mediaType"] for layer in manifest["layers"]] == [f"{kind}.layer.v1.tar+zstd"], "the layer is not compressed"
     assert [leaks_of_file(path) for path in layers(f"oci:{packed}:packed", tmp_path / "opened")] == [[name]]
 
 

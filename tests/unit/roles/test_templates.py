@@ -102,3 +102,13 @@ def test_a_user_of_redis_may_have_a_second_password_while_it_changes(server: str
     assert hashes(changed, user) == [own, other]
     assert "another-password" not in changed
     assert changed.replace(f" #{other}", "") == render("redis", path)
+
+
+def test_the_api_knows_the_databases_that_there_are() -> None:
+    found = environment("api", api_mongodb_members=["192.0.2.31:27017", "192.0.2.32:27017"], api_neo4j_members=["192.0.2.33:7687"])
+    assert found["MONGODB_URI"] == "mongodb://192.0.2.31:27017,192.0.2.32:27017/?replicaSet=platform"
+    assert found["NEO4J_URIS"] == "bolt+s://192.0.2.33:7687"
+    assert environment("api", api_neo4j_members=["192.0.2.33:7687"], api_neo4j_edition="enterprise")["NEO4J_URIS"] == "neo4j+s://192.0.2.33:7687"
+    without = environment("api", api_mongodb_members=[], api_neo4j_members=[])
+    assert [name for name in without if name.startswith(("MONGODB_", "NEO4J_"))] == []
+    assert render("api", "secrets/mongodb_password", api_mongodb_members=[]).strip() == ""
