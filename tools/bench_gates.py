@@ -29,7 +29,7 @@ REPO = pathlib.Path(__file__).resolve().parents[1]
 BIN = pathlib.Path(sys.executable).parent
 TRIALS = int(sys.argv[1]) if len(sys.argv) > 1 else 30
 OTHERS = int(sys.argv[2]) if len(sys.argv) > 2 else 5
-sys.path.insert(0, str(REPO / "tests" / "standins" / "mongod" / "tests"))
+sys.path += [str(REPO / "tests" / "standins"), str(REPO / "tests" / "standins" / "mongod" / "tests")]
 
 from replica import ROOT_PASSWORD, Authority, Cluster, wait_for  # noqa: E402
 

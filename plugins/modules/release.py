@@ -411,7 +411,9 @@ class Release:
             self.set_link("current", target)
             self.start(target, [])
             self.forget_switch()
-        return self.answer("changed", True, [f"release {current} -> {target}"], target)
+        # Where nothing was switched, all that may be needed is to start again what runs.
+        back = target != current
+        return self.answer("changed" if back else CURRENT, back, [f"release {current} -> {target}"] if back else [], target)
 
     def report(self) -> dict[str, t.Any]:
         record = self.staged()
