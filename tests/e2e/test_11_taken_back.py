@@ -9,6 +9,8 @@ import os
 import pytest
 import support
 
+pytestmark = pytest.mark.long
+
 TIER = "scheduler"
 # The process is killed for want of memory as soon as it starts.
 BAD = {"scheduler_memory_mib": 6}
