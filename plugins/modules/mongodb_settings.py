@@ -689,7 +689,7 @@ def index_document(item: Document) -> Document:
 
 def short(error: BaseException) -> str:
     """A driver's error without the description of the topology behind it."""
-    return str(error).split(", Timeout:")[0].split(" (configured timeouts")[0]
+    return str(error).partition(", Timeout:")[0].partition(" (configured timeouts")[0]
 
 
 def main() -> t.NoReturn:

@@ -309,7 +309,7 @@ def of_cluster(snapshot: Snapshot, details: Details, limits: Limits) -> t.Iterat
 
 def of_departure(snapshot: Snapshot, details: Details, question: Question, margin: int, best: int) -> t.Iterator[Reason]:
     """Whether the cluster can do without the target. What is short waits where drives would do that are on their way, and fails where they would not."""
-    target = next(node for node in snapshot.nodes if node.name == question.target)
+    target = [node for node in snapshot.nodes if node.name == question.target][0]
     down = {node.name for node in snapshot.nodes if is_down(node, snapshot)}
 
     def hoped(drive: Drive) -> bool:

@@ -272,7 +272,7 @@ class Line:
 
 def brief(exc: Exception) -> str:
     """One line about an error, without what the driver adds about itself."""
-    text = str(exc).split(", full error:")[0].split(" (configured timeouts")[0].split(", Timeout:")[0].strip() or type(exc).__name__
+    text = str(exc).partition(", full error:")[0].partition(" (configured timeouts")[0].partition(", Timeout:")[0].strip() or type(exc).__name__
     return text.splitlines()[0][:200]
 
 

@@ -47,7 +47,7 @@ class Set:
         self.folder, self.run, self.authority, self.members = folder, run, Authority(folder), list[Member]()
 
     def add(self, count: int = 1) -> None:
-        for _ in range(count):
+        for _number in range(count):
             member = Member(self.folder / f"m{len(self.members)}", self.authority, "platform")
             self.members.append(member.start())
         for member in self.members[-count:]:

@@ -59,7 +59,7 @@ def main(address: str) -> int:
         if leaf and served(address) == ssl.PEM_cert_to_DER_cert(leaf.group()):
             return 0
     except (PyMongoError, OSError) as error:
-        print(f"{address}: {str(error).split(', Timeout:')[0]}", file=sys.stderr)
+        print(f"{address}: {str(error).partition(', Timeout:')[0]}", file=sys.stderr)
         return 1
     print(f"{address}: the server does not show the certificate that is in {LIVE}/private/mongod.pem", file=sys.stderr)
     return 1

@@ -1,4 +1,3 @@
-#!/bin/bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Becomes the server. Before its first start it gets the administrator's password, later ones are settled over Bolt.
 set -euo pipefail

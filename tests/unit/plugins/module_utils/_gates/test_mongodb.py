@@ -609,8 +609,8 @@ def apply_health(documents: Documents, name: str, health: str) -> None:
 def sets(draw):
     """A set whose members may be hidden, voteless, delayed or arbiters, and in any health; data1 stays an ordinary member and is the primary, if well."""
     count = draw(st.integers(1, 7))
-    kinds = ["plain"] + [draw(st.sampled_from(["plain", "plain", "plain", "voteless", "delayed", "arbiter"])) for _ in range(count - 1)]
-    health = [draw(st.sampled_from(["well", "well", *HEALTH])) for _ in range(count)]
+    kinds = ["plain"] + [draw(st.sampled_from(["plain", "plain", "plain", "voteless", "delayed", "arbiter"])) for _number in range(count - 1)]
+    health = [draw(st.sampled_from(["well", "well", *HEALTH])) for _number in range(count)]
     return kinds, health
 
 
