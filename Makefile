@@ -82,6 +82,8 @@ e2e: setup-test pipeline ## Run the end-to-end tests on the converged lab (make 
 test: setup-test lint unit lab images apps molecule e2e ## Everything that fits into 50 minutes: lint, unit, apps, Molecule, end to end
 
 test-all: test servers ## test, servers, every role's own Molecule scenario, the long end-to-end tests, other versions of Python and ansible-core, sanity, bench
+	@$(call heading,Properties: 1000 new examples of each)
+	@$(env); pytest -q -m "hypothesis and not servers" --hypothesis-profile=search tests/unit
 	@$(call heading,Other versions)
 	@$(env); tools/check-matrix
 	@$(env); tools/check-sanity

@@ -6,8 +6,18 @@ from __future__ import annotations
 import pathlib
 import sys
 
+import hypothesis
+
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 COLLECTIONS = REPOSITORY / ".ansible" / "collections"
+
+
+# Time is measured in `make bench`, not in a test.
+SLOW = [hypothesis.HealthCheck.too_slow]
+# The same examples in every run: whether a commit passes must not hang on luck. `make test-all` looks for new ones (--hypothesis-profile=search).
+hypothesis.settings.register_profile("default", derandomize=True, deadline=None, print_blob=True, suppress_health_check=SLOW)
+hypothesis.settings.register_profile("search", max_examples=1000, deadline=None, print_blob=True, suppress_health_check=SLOW)
+hypothesis.settings.load_profile("default")
 
 
 def pytest_configure() -> None:

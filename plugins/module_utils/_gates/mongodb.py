@@ -253,6 +253,8 @@ class Scene:
 
     def grade(self, post: Post, data: bool) -> str:
         """Whether the member counts: its vote, or with ``data`` as one that makes writes durable in good time."""
+        if data and post.seat.delay:
+            return FAIL  # For good: it is never in time.
         if post.state is None:
             return FAIL if post.known_down(self.voters) else UNKNOWN
         if post.state in (PRIMARY, SECONDARY, ARBITER):
@@ -262,8 +264,6 @@ class Scene:
                 return WAIT
             if not data:
                 return PASS
-            if post.seat.delay:
-                return FAIL
             lag = self.lag(post)
             return WAIT if lag is None or lag > self.limits.max_lag else PASS
         return WAIT if post.state in TRANSIENT and not (post.status and post.status.too_stale) else FAIL
@@ -552,13 +552,12 @@ def votes(scene: Scene, without: Post | None) -> t.Iterator[Reason]:
     """Enough votes for a primary, and enough data-bearing ones for writes that a majority must acknowledge."""
     elect, write = remaining(scene, without)
     gone = f" without {without.name}" if without else ""
-    verdict = shortage(elect, scene.majority)
-    if verdict != PASS:
+    quorum, verdict = shortage(elect, scene.majority), shortage(write, scene.write_majority)
+    if quorum != PASS:
         text = f"{elect.count(PASS)} of {scene.voters} votes are good{gone}; {scene.majority} are needed to have a primary."
-        yield Reason("MDB_QUORUM", verdict, text)
-        return
-    verdict = shortage(write, scene.write_majority)
-    if verdict != PASS:
+        yield Reason("MDB_QUORUM", quorum, text)
+    # Without enough votes there are not enough writers either: told only where it is worse.
+    if SEVERITY.index(verdict) > SEVERITY.index(quorum):
         text = f"{write.count(PASS)} data-bearing members are good{gone}; {scene.write_majority} are needed for writes with majority."
         arbiter = any(seat.arbiter for seat in scene.seats)
         yield Reason(
@@ -577,7 +576,8 @@ def departure(scene: Scene, question: Question, target: Post | None) -> t.Iterat
     lacking = list(votes(scene, target))
     yield from lacking
     voters = [post for post in scene.posts if post is not target and post.seat.votes > 0]
-    data = [post for post in voters if post.seat.data_voter]
+    # A delayed member never makes a write durable in good time, however well it is.
+    data = [post for post in voters if post.seat.data_voter and not post.seat.delay]
     best = min(len(voters) - scene.majority, len(data) - scene.write_majority)
     spare = min(1, best)
     if spare > 0 and not lacking:

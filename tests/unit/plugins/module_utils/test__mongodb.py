@@ -9,7 +9,7 @@ import dataclasses
 import typing as t
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.novacorrente.platform.plugins.module_utils import _mongodb as m
@@ -276,7 +276,6 @@ def votes(config: t.Mapping[str, t.Any]) -> set[str]:
 
 
 @given(sets())
-@settings(max_examples=150, deadline=None)
 def test_every_configuration_on_the_way_keeps_the_rules_of_the_server(case: tuple[list[m.Member], dict[str, t.Any], dict[str, m.Node]]):
     wanted, config, nodes = case
     primary = m.primary_of(nodes.values())
@@ -311,7 +310,6 @@ def test_every_configuration_on_the_way_keeps_the_rules_of_the_server(case: tupl
 
 
 @given(sets())
-@settings(max_examples=80, deadline=None)
 def test_the_first_steps_one_after_the_other_arrive(case: tuple[list[m.Member], dict[str, t.Any], dict[str, m.Node]]):
     """As the module goes: one step, another look, a plan anew. A step-down makes any healthy candidate the primary."""
     wanted, config, nodes = case
@@ -348,7 +346,6 @@ def test_the_first_steps_one_after_the_other_arrive(case: tuple[list[m.Member], 
     assert m.members_of(config) == {member.host: member for member in wanted}
 
 
-@settings(deadline=None)
 @given(st.permutations([A, B, C]), st.sets(st.sampled_from([A, B, C]), min_size=1))
 def test_a_set_is_never_made_beside_a_silent_server(order: list[str], silent: set[str]):
     nodes = {host: m.Node(host, "does not answer") if host in silent else m.Node(host) for host in order}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import typing as t
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.novacorrente.platform.plugins.module_utils import _neo4j as core
@@ -115,7 +115,6 @@ def after(seen: Seen, steps: t.Sequence[core.Step], wanted: Wanted) -> Seen:
     return Seen(users, constraints, indexes)
 
 
-@settings(deadline=None)
 @given(
     users=st.lists(st.builds(WantedUser, NAMES, ROLES, st.booleans()), unique_by=lambda user: user.name),
     indexes=st.dictionaries(NAMES, st.none() | SCHEMAS),

@@ -9,7 +9,7 @@ import copy
 import dataclasses
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates import container
@@ -278,7 +278,6 @@ def rank(evaluation) -> int:
     return SEVERITY.index(evaluation.verdict)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, len(LADDER) - 1), min_size=1, max_size=4), st.integers(0, 3), st.sampled_from(["preflight", "after", "final"]))
 def test_a_healthier_container_never_makes_it_worse(steps, index, phase):
     def at(levels):
@@ -292,7 +291,6 @@ def test_a_healthier_container_never_makes_it_worse(steps, index, phase):
     assert rank(at(better)) <= rank(at(steps))
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from([document for document, _verdict, _expected in AFTER.values()]),
     st.sampled_from(["preflight", "before", "after", "final"]),

@@ -9,7 +9,7 @@ import dataclasses
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates import contract, http, https
@@ -155,14 +155,12 @@ def healthy(look: Look) -> bool:
     return not http.member_reasons("", look, Limits())
 
 
-@settings(deadline=None)
 @given(snapshot=CLUSTERS, needed=st.integers(1, 5))
 def test_before_never_passes_below_what_must_remain(snapshot, needed):
     remaining = sum(healthy(look) for name, look in snapshot.members.items() if name != "app1")
     assert (ask(snapshot, "before", Limits(min_available=needed)).verdict == "pass") == (remaining >= needed)
 
 
-@settings(deadline=None)
 @given(snapshot=CLUSTERS, phase=PHASES, data=st.data())
 def test_what_is_not_seen_never_makes_a_pass(snapshot, phase, data):
     name = data.draw(st.sampled_from(sorted(snapshot.members)))
@@ -173,7 +171,6 @@ def test_what_is_not_seen_never_makes_a_pass(snapshot, phase, data):
         assert ask(darker, phase, **ASKED).verdict != "pass"
 
 
-@settings(deadline=None)
 @given(snapshot=CLUSTERS, phase=PHASES, data=st.data())
 def test_a_healthier_member_never_makes_it_worse(snapshot, phase, data):
     name = data.draw(st.sampled_from(sorted(snapshot.members)))

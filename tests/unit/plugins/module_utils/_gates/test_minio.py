@@ -14,7 +14,7 @@ import json
 import typing as t
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates import contract, minio, minio_fetch
@@ -235,7 +235,6 @@ BAD = st.dictionaries(st.sampled_from([f"data{n}/{d}" for n in range(1, 6) for d
 QUESTIONS = st.sampled_from([PREFLIGHT, BEFORE, AFTER, FINAL])
 
 
-@settings(deadline=None)
 @given(nodes=st.integers(1, 6), drives=st.integers(1, 2), parity=st.integers(0, 6), states=STATES, bad=BAD, vouches=st.booleans())
 def test_a_member_never_goes_when_what_remains_is_below_the_quorum(nodes: int, drives: int, parity: int, states: t.Any, bad: t.Any, vouches: bool):
     parity = min(parity, nodes * drives // 2)
@@ -263,7 +262,6 @@ UNSEEING: list[t.Callable[[Snapshot, str], Snapshot]] = [
 ]  # fmt: skip
 
 
-@settings(deadline=None)
 @given(
     states=STATES,
     bad=BAD,
@@ -283,7 +281,6 @@ def test_what_is_not_seen_never_makes_a_pass(states: t.Any, bad: t.Any, question
         assert ask(unsee(snapshot, name), question).verdict != "pass"
 
 
-@settings(deadline=None)
 @given(states=STATES, bad=BAD, question=QUESTIONS, better=st.integers(1, 5))
 def test_a_healthier_member_never_makes_it_worse(states: t.Any, bad: t.Any, question: Question, better: int):
     def rank(states: t.Any, bad: t.Any) -> int:

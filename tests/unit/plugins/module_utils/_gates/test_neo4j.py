@@ -12,7 +12,7 @@ import dataclasses
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates import contract, https, neo4j, neo4j_cluster, neo4j_fetch
@@ -20,7 +20,6 @@ from ansible_collections.novacorrente.platform.plugins.module_utils._gates.contr
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates.neo4j import Database, Fault, Limits, Member, Snapshot
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates.neo4j_cluster import Check, Raft, Server
 
-FAST = settings(max_examples=60, deadline=None)
 ASKED = {"expect_version": "5.26.30", "not_before": 1000.0}
 
 
@@ -127,7 +126,6 @@ PAIRS = st.builds(lambda one, two, newest: pair(one, two, newest=newest), MEMBER
 PHASES = st.sampled_from(contract.PHASES)
 
 
-@FAST
 @given(snapshot=PAIRS)
 def test_community_never_lets_the_last_one_go(snapshot):
     if ask(neo4j.evaluate, snapshot, "before", OUTBOX).verdict == "pass":
@@ -135,7 +133,6 @@ def test_community_never_lets_the_last_one_go(snapshot):
         assert other.fault is None and 0 <= snapshot.newest - other.position <= 100 and other.databases == ONLINE
 
 
-@FAST
 @given(
     snapshot=PAIRS,
     phase=PHASES,
@@ -150,7 +147,6 @@ def test_community_in_the_dark_never_passes(snapshot, phase, name, what):
         assert ask(neo4j.evaluate, darker, phase, OUTBOX, **(ASKED if phase != "preflight" else {})).verdict != "pass"
 
 
-@FAST
 @given(snapshot=PAIRS, phase=st.sampled_from(["preflight", "before", "after"]), name=st.sampled_from(["data1", "data2"]))
 def test_community_a_healthier_member_never_makes_it_worse(snapshot, phase, name):
     better = but(snapshot, members={**snapshot.members, name: GOOD})
@@ -370,7 +366,6 @@ def clusters(draw):
     return but(HEALTHY, members=members, checks=checks)
 
 
-@FAST
 @given(snapshot=clusters())
 def test_before_never_passes_without_a_majority(snapshot):
     if ask(neo4j_cluster.evaluate, snapshot, "before", Limits()).verdict == "pass":
@@ -381,7 +376,6 @@ def test_before_never_passes_without_a_majority(snapshot):
                 assert all(found.status != "UNAVAILABLE" for found in snapshot.checks if (found.server, found.database) == ("s-" + name, database))
 
 
-@FAST
 @given(snapshot=clusters(), phase=PHASES, name=st.sampled_from(NAMES), what=st.sampled_from(["raft", "servers", "checks", "databases", "version", "started"]))
 def test_a_cluster_in_the_dark_never_passes(snapshot, phase, name, what):
     if what in ("checks", "databases"):
@@ -394,7 +388,6 @@ def test_a_cluster_in_the_dark_never_passes(snapshot, phase, name, what):
         assert ask(neo4j_cluster.evaluate, darker, phase, Limits(), **asked).verdict != "pass"
 
 
-@FAST
 @given(name=st.sampled_from(NAMES), database=st.sampled_from(BOTH), worse=RAFTS, status=STATUSES, phase=PHASES)
 def test_a_healthier_member_of_a_cluster_never_makes_it_worse(name, database, worse, status, phase):
     states = {other: raft(name, other, **(worse if other == database else {})) for other in BOTH}

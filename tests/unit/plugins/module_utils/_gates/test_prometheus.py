@@ -10,7 +10,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates import contract, https, prometheus
@@ -151,7 +151,6 @@ def blind(snapshot: Snapshot, what: str) -> Snapshot:
     return but(snapshot, **{what: Series() if what == "alerts" else without(snapshot.values[what])})
 
 
-@settings(deadline=None)
 @given(snapshot=SNAPSHOTS, phase=PHASES, what=st.sampled_from(["up", "scraped", "counts", "errors", "p95", "alerts"]))
 def test_what_is_not_known_never_makes_a_pass(snapshot, phase, what):
     limits = LIMITS if phase == "after" else NO_CHANGE
@@ -161,7 +160,6 @@ def test_what_is_not_known_never_makes_a_pass(snapshot, phase, what):
         assert ask(blind(snapshot, what), phase, limits).verdict != "pass"
 
 
-@settings(deadline=None)
 @given(snapshot=SNAPSHOTS)
 def test_a_pass_has_every_number_of_the_target(snapshot):
     if ask(snapshot).verdict == "pass":
@@ -171,7 +169,6 @@ def test_a_pass_has_every_number_of_the_target(snapshot):
         assert snapshot.values["p95"].values[label] <= 0.5 and math.isfinite(snapshot.values["errors"].values[label])
 
 
-@settings(deadline=None)
 @given(snapshot=SNAPSHOTS, better=st.sampled_from([0.0, 0.001]))
 def test_a_better_target_never_makes_it_worse(snapshot, better):
     others = snapshot.values["errors"].values

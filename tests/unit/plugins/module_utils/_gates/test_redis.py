@@ -14,7 +14,7 @@ import json
 import typing as t
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 pytest.importorskip("redis")
@@ -241,7 +241,6 @@ SENTINELS = st.dictionaries(st.sampled_from(MEMBERS), st.sampled_from([DOWN, HUN
 QUESTIONS = st.sampled_from([PREFLIGHT, REPLICA_GOES, MASTER_GOES, AFTER, FINAL])
 
 
-@settings(deadline=None)
 @given(
     members=st.integers(1, 5), states=STATES, away=SENTINELS, target=st.sampled_from(MEMBERS), minimum=st.integers(0, 3), options=st.sampled_from([{}, GIVES])
 )
@@ -264,7 +263,6 @@ UNSEEING: list[t.Callable[[Snapshot, str], Snapshot]] = [
 ]
 
 
-@settings(deadline=None)
 @given(
     states=STATES, away=SENTINELS, question=QUESTIONS, unsee=st.sampled_from(UNSEEING), name=st.sampled_from(MEMBERS), old=st.booleans(), probe=st.booleans()
 )
@@ -278,7 +276,6 @@ def test_what_is_not_seen_never_makes_a_pass(states: t.Any, away: t.Any, questio
         assert ask(unsee(snapshot, name), question, **GIVES).verdict != "pass"
 
 
-@settings(deadline=None)
 @given(states=STATES, away=SENTINELS, question=QUESTIONS, better=st.sampled_from(MEMBERS))
 def test_a_healthier_member_never_makes_it_worse(states: t.Any, away: t.Any, question: Question, better: str):
     def rank(states: t.Any, away: t.Any) -> int:
