@@ -50,13 +50,12 @@ _value:
 import typing as t
 
 from ansible_collections.novacorrente.platform.plugins.filter.addresses import addresses
+from ansible_collections.novacorrente.platform.plugins.module_utils._gates.addresses import join
 
 
 def members(hosts: t.Any, hostvars: t.Any, port: int) -> list[dict[str, str]]:
     found = addresses(hosts, hostvars)
-    return [
-        {"name": str(host), "address": f"[{address}]:{port}" if ":" in address else f"{address}:{port}"} for host, address in zip(hosts, found, strict=True)
-    ]
+    return [{"name": str(host), "address": join(address, port)} for host, address in zip(hosts, found, strict=True)]
 
 
 class FilterModule:

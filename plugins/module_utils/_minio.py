@@ -12,6 +12,8 @@ import dataclasses
 import json
 import typing as t
 
+from ansible_collections.novacorrente.platform.plugins.module_utils._steps import Step
+
 CREATE_BUCKET = "create_bucket"
 SET_VERSIONING = "set_versioning"
 SET_LIFECYCLE = "set_lifecycle"
@@ -85,19 +87,6 @@ class Seen:
     users: t.Mapping[str, User]
 
 
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """One change: what is done to which thing, as it was, and as it becomes. Never holds a secret."""
-
-    action: str
-    name: str
-    before: str
-    after: str
-
-    def __str__(self) -> str:
-        return f"{self.action} {self.name}: {self.before} -> {self.after}"
-
-
 def normal_policy(document: t.Mapping[str, t.Any]) -> str:
     """A policy in one spelling, so that order and a list of one element make no difference. MinIO's answers drop empty fields."""
 
@@ -160,19 +149,6 @@ def steps(wanted: Wanted, seen: Seen) -> list[Step]:
         if policies != user.policies:
             found.append(Step(SET_USER_POLICIES, user.access_key, _names(policies), _names(user.policies)))
     return found + removed_policies
-
-
-def diff(changes: t.Sequence[Step]) -> list[dict[str, str]]:
-    """The changes as Ansible shows them."""
-    return [
-        {
-            "before_header": f"{step.action} {step.name}",
-            "after_header": f"{step.action} {step.name}",
-            "before": step.before + "\n",
-            "after": step.after + "\n",
-        }
-        for step in changes
-    ]
 
 
 def _names(names: t.Iterable[str]) -> str:

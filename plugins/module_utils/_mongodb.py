@@ -12,6 +12,9 @@ import dataclasses
 import json
 import typing as t
 
+from ansible_collections.novacorrente.platform.plugins.module_utils import _steps
+from ansible_collections.novacorrente.platform.plugins.module_utils._mongodb_server import ARBITER, PRIMARY, SECONDARY
+
 INITIATE = "initiate"
 ADD_MEMBER = "add_member"
 GRANT_VOTE = "grant_vote"
@@ -29,9 +32,6 @@ CREATE_INDEX = "create_index"
 REMOVE_INDEX = "remove_index"
 SET_PROFILER = "set_profiler"
 
-# https://www.mongodb.com/docs/manual/reference/replica-states/
-PRIMARY, SECONDARY, ARBITER, DOWN = 1, 2, 7, 8
-STATES = {0: "STARTUP", 1: "PRIMARY", 2: "SECONDARY", 3: "RECOVERING", 5: "STARTUP2", 6: "UNKNOWN", 7: "ARBITER", 8: "DOWN", 9: "ROLLBACK", 10: "REMOVED"}
 # https://www.mongodb.com/docs/manual/reference/limits/#replica-sets
 MAX_MEMBERS, MAX_VOTERS = 50, 7
 # What an index is compared by. https://www.mongodb.com/docs/manual/reference/command/createIndexes/
@@ -86,21 +86,11 @@ class Node:
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
-    """One change: what is done to which thing, as it was, and as it becomes. Never holds a secret.
+class Step(_steps.Step):
+    """A change. ``config`` is the configuration that it installs, ``awaits`` the member that must have caught up before it."""
 
-    ``config`` is the configuration that the step installs, ``awaits`` the member that must have caught up before it.
-    """
-
-    action: str
-    name: str
-    before: str
-    after: str
     config: Document | None = dataclasses.field(default=None, compare=False)
     awaits: str = dataclasses.field(default="", compare=False)
-
-    def __str__(self) -> str:
-        return f"{self.action} {self.name}: {self.before} -> {self.after}"
 
 
 def member_of(document: Document) -> Member:
@@ -423,19 +413,6 @@ def content_steps(wanted: Content, seen: Content) -> list[Step]:
         if was != level:
             found.append(Step(SET_PROFILER, f"{database} on {host}", f"level {was}", f"level {level}"))
     return found + removed
-
-
-def diff(changes: t.Sequence[Step]) -> list[dict[str, str]]:
-    """The changes as Ansible shows them."""
-    return [
-        {
-            "before_header": f"{step.action} {step.name}",
-            "after_header": f"{step.action} {step.name}",
-            "before": step.before + "\n",
-            "after": step.after + "\n",
-        }
-        for step in changes
-    ]
 
 
 def key_file_keys(text: str) -> list[str]:

@@ -12,6 +12,8 @@ import dataclasses
 import re
 import typing as t
 
+from ansible_collections.novacorrente.platform.plugins.module_utils import _steps
+
 SET_USER = "set_user"
 REMOVE_USER = "remove_user"
 GRANT_ROLE = "grant_role"
@@ -80,21 +82,14 @@ class Seen:
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
-    """One change: what is done to which thing, as it was, and as it becomes. Never holds a secret.
+class Step(_steps.Step):
+    """A change that ``statement`` makes, run in the database ``system`` where ``system`` is set.
 
-    ``statement`` is run in the database ``system`` where ``system`` is set. Its parameters are the name of the user, and for set_user the password.
+    The parameters of the statement are the name of the user, and for set_user the password.
     """
 
-    action: str
-    name: str
-    before: str
-    after: str
     statement: str
     system: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.action} {self.name}: {self.before} -> {self.after}"
 
 
 def invalid_names(wanted: Wanted) -> list[str]:
@@ -165,17 +160,3 @@ def _user_steps(wanted: t.Sequence[WantedUser], seen: t.Mapping[str, User], ente
         for role in sorted(roles - user.roles):
             found.append(Step(REVOKE_ROLE, user.name, role, f"without {role}", f"REVOKE ROLE `{role}` FROM $name", system=True))
     return found
-
-
-def diff(changes: t.Mapping[str, t.Sequence[Step]]) -> list[dict[str, str]]:
-    """The changes of each member as Ansible shows them."""
-    return [
-        {
-            "before_header": f"{member}: {step.action} {step.name}",
-            "after_header": f"{member}: {step.action} {step.name}",
-            "before": step.before + "\n",
-            "after": step.after + "\n",
-        }
-        for member, found in changes.items()
-        for step in found
-    ]

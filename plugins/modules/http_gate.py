@@ -197,12 +197,12 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.novacorrente.platform.plugins.module_utils._gates import http, https
+from ansible_collections.novacorrente.platform.plugins.module_utils._gates import addresses, http, https
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates import module as gate
 
 
 def fetcher_of(params: t.Mapping[str, t.Any]) -> http.Fetcher:
-    """Raises GateError or https.PlaceError where parameters cannot be used."""
+    """Raises GateError or addresses.AddressError where parameters cannot be used."""
     if params["phase"] == "after" and params["not_before"] is not None and not params["started_key"]:
         raise gate.GateError("not_before needs started_key, else the time of start cannot be seen. Set it, or leave the time to container_gate.")
     keys = http.Keys(
@@ -224,16 +224,7 @@ def main() -> t.NoReturn:
     module = AnsibleModule(
         argument_spec={
             **gate.OPTIONS,
-            "members": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "address": {"type": "str", "required": True},
-                    "server_name": {"type": "str", "default": ""},
-                },
-            },
+            "members": {**gate.MEMBERS, "options": {**gate.MEMBER, "server_name": {"type": "str", "default": ""}}},
             "path": {"type": "str", "default": "/ready"},
             "scheme": {"type": "str", "choices": ["https", "http"], "default": "https"},
             "ca_file": {"type": "path"},
@@ -255,7 +246,7 @@ def main() -> t.NoReturn:
     params = module.params
     try:
         fetcher = fetcher_of(params)
-    except (gate.GateError, https.PlaceError) as exc:
+    except (gate.GateError, addresses.AddressError) as exc:
         module.fail_json(msg=str(exc))
     limits = http.Limits(
         statuses=tuple(params["statuses"]),

@@ -183,12 +183,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **gate.OPTIONS,
-            "members": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {"name": {"type": "str", "required": True}, "address": {"type": "str", "required": True}},
-            },
+            "members": gate.MEMBERS,
             "access_key": {"type": "str", "required": True, "no_log": False},
             "secret_key": {"type": "str", "required": True, "no_log": True},
             "ca_file": {"type": "path"},

@@ -203,13 +203,12 @@ from ansible_collections.novacorrente.platform.plugins.module_utils._minio impor
     Bucket,
     Lifecycle,
     Seen,
-    Step,
     User,
     Wanted,
     WantedUser,
-    diff,
     steps,
 )
+from ansible_collections.novacorrente.platform.plugins.module_utils._steps import Step, diff
 
 try:
     import urllib3

@@ -237,12 +237,7 @@ def main() -> t.NoReturn:
     module = AnsibleModule(
         argument_spec={
             **gate.OPTIONS,
-            "members": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {"name": {"type": "str", "required": True}, "address": {"type": "str", "required": True}},
-            },
+            "members": gate.MEMBERS,
             "login_user": {"type": "str"},
             "login_password": {"type": "str", "no_log": True},
             "login_database": {"type": "str", "default": "admin"},

@@ -279,8 +279,8 @@ actions:
   sample: ["add_member 192.0.2.34:27017: absent -> priority 0, votes 0"]
 """
 
-import concurrent.futures
 import contextlib
+import functools
 import time
 import traceback
 import typing as t
@@ -288,6 +288,9 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.novacorrente.platform.plugins.module_utils import _mongodb as core
+from ansible_collections.novacorrente.platform.plugins.module_utils._mongodb_server import DOWN, PRIMARY, SECONDARY, STARTUP, UNKNOWN, brief, state_name
+from ansible_collections.novacorrente.platform.plugins.module_utils._parallel import together
+from ansible_collections.novacorrente.platform.plugins.module_utils._steps import diff
 
 try:
     from bson.son import SON
@@ -402,8 +405,8 @@ class Servers:
                 return core.Node(host, problem="runs with another key file: it refuses the key of this one")
             return core.Node(host, problem=f"answers: {exc}")
         except PyMongoError as exc:
-            return core.Node(host, problem=f"does not answer: {short(exc)}")
-        states = {item["name"]: int(item["state"]) if item.get("health") else core.DOWN for item in status.get("members", [])}
+            return core.Node(host, problem=f"does not answer: {brief(exc)}")
+        states = {item["name"]: int(item["state"]) if item.get("health") else DOWN for item in status.get("members", [])}
         return core.Node(
             host,
             initialised=initialised,
@@ -414,9 +417,7 @@ class Servers:
         )
 
     def ask_all(self, hosts: t.Iterable[str]) -> dict[str, core.Node]:
-        hosts = list(hosts)
-        with concurrent.futures.ThreadPoolExecutor(max_workers=max(1, len(hosts))) as pool:
-            return dict(zip(hosts, pool.map(self.ask, hosts)))
+        return together({host: functools.partial(self.ask, host) for host in hosts})
 
     def close(self) -> None:
         for client in self.clients.values():
@@ -460,9 +461,9 @@ class MongodbSettings:
         return {
             "changed": bool(self.done),
             "primary": primary,
-            "members": {host: core.STATES.get(state, str(state)) for host, state in states.items()},
+            "members": {host: state_name(state) for host, state in states.items()},
             "actions": [str(step) for step in self.done],
-            "diff": core.diff(self.done),
+            "diff": diff(self.done),
         }
 
     def check_users(self) -> None:
@@ -511,7 +512,7 @@ class MongodbSettings:
                 if changed:
                     self.wait_for_members()
                 return primary.host
-            if steps[0].awaits and primary.states.get(steps[0].awaits) != core.SECONDARY:
+            if steps[0].awaits and primary.states.get(steps[0].awaits) != SECONDARY:
                 self.wait_for_member(steps[0].awaits)
                 continue
             if self.change_set(steps[0], primary.host):
@@ -552,24 +553,24 @@ class MongodbSettings:
         def there() -> str:
             nodes.update(self.look())
             found = core.primary_of(node for node in nodes.values() if node.host != other_than)
-            said = (f"{node.host} {node.problem or core.STATES.get(node.states.get(node.host, 0))}" for node in nodes.values())
+            said = (f"{node.host} {node.problem or state_name(node.states.get(node.host, STARTUP))}" for node in nodes.values())
             return "" if found else "the set has no primary: " + "; ".join(said)
 
         self.wait(there, self.params["wait_timeout"])
         return nodes
 
     def wait_for_member(self, host: str) -> None:
-        self.wait_for_states([host], (core.SECONDARY,))
+        self.wait_for_states([host], (SECONDARY,))
 
     def wait_for_members(self) -> None:
-        self.wait_for_states([member.host for member in self.members], (core.PRIMARY, core.SECONDARY))
+        self.wait_for_states([member.host for member in self.members], (PRIMARY, SECONDARY))
 
     def wait_for_states(self, hosts: t.Sequence[str], accepted: t.Sequence[int]) -> None:
         def reached() -> str:
             primary = core.primary_of(self.look().values())
             if primary is None:
                 return "the set has no primary"
-            late = [f"{host} is {core.STATES.get(primary.states.get(host, 6))}" for host in hosts if primary.states.get(host) not in accepted]
+            late = [f"{host} is {state_name(primary.states.get(host, UNKNOWN))}" for host in hosts if primary.states.get(host) not in accepted]
             return ", ".join(late)
 
         self.wait(reached, self.params["sync_timeout"])
@@ -687,11 +688,6 @@ def index_document(item: Document) -> Document:
     return document
 
 
-def short(error: BaseException) -> str:
-    """A driver's error without the description of the topology behind it."""
-    return str(error).partition(", Timeout:")[0].partition(" (configured timeouts")[0]
-
-
 def main() -> t.NoReturn:
     state = {"type": "str", "choices": ["present", "absent"], "default": "present"}
     name = {"type": "str", "required": True}
@@ -779,7 +775,7 @@ def main() -> t.NoReturn:
     except OperationFailure as exc:
         module.fail_json(msg=f"MongoDB refused a command (code {exc.code}): {exc}")
     except (ConfigurationError, PyMongoError, OSError) as exc:
-        module.fail_json(msg=f"MongoDB did not answer as expected: {short(exc)}")
+        module.fail_json(msg=f"MongoDB did not answer as expected: {brief(exc)}")
     module.exit_json(**result)
 
 

@@ -239,7 +239,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ansible_collections.novacorrente.platform.plugins.module_utils._gates import https, neo4j, neo4j_cluster, neo4j_fetch
+from ansible_collections.novacorrente.platform.plugins.module_utils._gates import addresses, https, neo4j, neo4j_cluster, neo4j_fetch
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates import module as gate
 
 BOLT_PORT = 7687
@@ -248,13 +248,12 @@ HTTP_PORT = 7474
 
 
 def url_of(address: str, port: int, plain: bool) -> str:
-    """A URL for an address, with its port told. Raises https.PlaceError."""
-    host, port = https.split_address(address, port)
-    return f"{'http' if plain else 'https'}://{f'[{host}]' if ':' in host else host}:{port}/"
+    """A URL for an address, with its port told. Raises addresses.AddressError."""
+    return f"{'http' if plain else 'https'}://{addresses.join(*addresses.split(address, port))}/"
 
 
 def bolts_of(params: t.Mapping[str, t.Any]) -> dict[str, neo4j_fetch.Bolt]:
-    """Raises https.PlaceError."""
+    """Raises addresses.AddressError."""
     bolts = {}
     for member in params["members"]:
         place, _path = https.place_of(url_of(member["address"], BOLT_PORT, params["plain"]))
@@ -263,22 +262,22 @@ def bolts_of(params: t.Mapping[str, t.Any]) -> dict[str, neo4j_fetch.Bolt]:
 
 
 def cluster_fetcher(params: t.Mapping[str, t.Any]) -> neo4j_fetch.ClusterFetcher:
-    """Raises https.PlaceError."""
+    """Raises addresses.AddressError."""
     context = https.tls_context(params["ca_file"])
     login = https.basic(params["username"], params["password"])
-    clients, addresses = {}, {}
+    clients, known_as = {}, {}
     for member in params["members"]:
-        host, port = https.split_address(member["address"], BOLT_PORT)
+        host, port = addresses.split(member["address"], BOLT_PORT)
         address = member["http_address"] or (f"[{host}]" if ":" in host else host)
         place, _path = https.place_of(url_of(address, HTTP_PORT if params["plain"] else HTTPS_PORT, params["plain"]))
         clients[member["name"]] = https.Client(place, context, params["timeout"], login)
-        addresses[member["name"]] = tuple(filter(None, (f"{host}:{port}", f"{member['name']}:{port}", member["advertised"])))
+        known_as[member["name"]] = tuple(filter(None, (addresses.join(host, port), f"{member['name']}:{port}", member["advertised"])))
     target = params["target"] if params["phase"] in ("before", "after") else ""
-    return neo4j_fetch.ClusterFetcher(bolts_of(params), clients, addresses, target, params["timeout"])
+    return neo4j_fetch.ClusterFetcher(bolts_of(params), clients, known_as, target, params["timeout"])
 
 
 def community_fetcher(params: t.Mapping[str, t.Any]) -> neo4j_fetch.CommunityFetcher:
-    """Raises https.PlaceError."""
+    """Raises addresses.AddressError."""
     newest: int | neo4j_fetch.Outbox | None = params["newest"]
     outbox = params["outbox"]
     if outbox:
@@ -294,17 +293,7 @@ def main() -> t.NoReturn:
             **gate.OPTIONS,
             "interval": {"type": "float", "default": 3.0},
             "edition": {"type": "str", "choices": ["community", "enterprise"], "default": "community"},
-            "members": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "address": {"type": "str", "required": True},
-                    "http_address": text,
-                    "advertised": text,
-                },
-            },
+            "members": {**gate.MEMBERS, "options": {**gate.MEMBER, "http_address": text, "advertised": text}},
             "username": {"type": "str", "default": "neo4j"},
             "password": {"type": "str", "required": True, "no_log": True},
             "ca_file": {"type": "path"},
@@ -347,7 +336,7 @@ def main() -> t.NoReturn:
             cluster = cluster_fetcher(params)
             gate.run(module, "neo4j", cluster.fetch, functools.partial(neo4j_cluster.evaluate, limits=limits))
         single = community_fetcher(params)
-    except https.PlaceError as exc:
+    except addresses.AddressError as exc:
         module.fail_json(msg=str(exc))
     gate.run(module, "neo4j", single.fetch, functools.partial(neo4j.evaluate, limits=limits))
 

@@ -205,10 +205,10 @@ from ansible_collections.novacorrente.platform.plugins.module_utils._neo4j impor
     User,
     Wanted,
     WantedUser,
-    diff,
     invalid_names,
     steps,
 )
+from ansible_collections.novacorrente.platform.plugins.module_utils._steps import diff
 
 try:
     import neo4j
@@ -286,7 +286,7 @@ class Neo4jSettings:
         return {
             "changed": any(changes_of.values()),
             "actions": {member: [str(step) for step in changes] for member, changes in changes_of.items()},
-            "diff": diff(changes_of),
+            "diff": [entry for member, changes in changes_of.items() for entry in diff(changes, member)],
         }
 
     def driver(self, member: str, username: str, password: str) -> neo4j.Driver:

@@ -219,7 +219,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.novacorrente.platform.plugins.module_utils._gates import https, prometheus
+from ansible_collections.novacorrente.platform.plugins.module_utils._gates import addresses, https, prometheus
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates import module as gate
 
 
@@ -255,7 +255,7 @@ def limits_of(params: t.Mapping[str, t.Any]) -> prometheus.Limits:
 
 
 def fetcher_of(params: t.Mapping[str, t.Any], limits: prometheus.Limits) -> prometheus.Fetcher:
-    """Raises https.PlaceError where parameters cannot be used."""
+    """Raises addresses.AddressError where parameters cannot be used."""
     place, path = https.place_of(params["url"], params["url_address"])
     return prometheus.Fetcher(
         place,
@@ -280,12 +280,7 @@ def main() -> t.NoReturn:
             "username": {"type": "str", "default": ""},
             "password": {"type": "str", "no_log": True},
             "timeout": {"type": "float", "default": 5.0},
-            "members": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {"name": {"type": "str", "required": True}, "label": {"type": "str", "default": ""}},
-            },
+            "members": {**gate.MEMBERS, "options": {"name": gate.MEMBER["name"], "label": {"type": "str", "default": ""}}},
             "label": {"type": "str", "default": "instance"},
             "up": {"type": "str", "default": "up"},
             "scrape_interval": {"type": "float", "default": 15.0},
@@ -314,7 +309,7 @@ def main() -> t.NoReturn:
     try:
         limits = limits_of(module.params)
         fetcher = fetcher_of(module.params, limits)
-    except (gate.GateError, prometheus.ConditionError, https.PlaceError) as exc:
+    except (gate.GateError, prometheus.ConditionError, addresses.AddressError) as exc:
         module.fail_json(msg=str(exc))
     gate.run(module, "prometheus", fetcher.fetch, functools.partial(prometheus.evaluate, limits=limits))
 

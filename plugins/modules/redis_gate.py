@@ -226,15 +226,13 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates import contract, redis, redis_fetch
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates import module as gate
 
-MEMBER = {"name": {"type": "str", "required": True}, "address": {"type": "str", "required": True}}
-
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **gate.OPTIONS,
-            "members": {"type": "list", "elements": "dict", "required": True, "options": MEMBER},
-            "sentinels": {"type": "list", "elements": "dict", "default": [], "options": MEMBER},
+            "members": gate.MEMBERS,
+            "sentinels": {"type": "list", "elements": "dict", "default": [], "options": gate.MEMBER},
             "master_name": {"type": "str", "default": ""},
             "username": {"type": "str"},
             "password": {"type": "str", "no_log": True},
@@ -273,7 +271,7 @@ def main() -> None:
             probe_key=params["probe_key"] if probing else "",
         )
     except ValueError as exc:
-        module.fail_json(msg=f"members, sentinels: {exc}.")
+        module.fail_json(msg=f"members, sentinels: {exc}")
     limits = redis.Limits(params["max_lag"], params["max_silence"], params["max_ack"])
     gate.run(
         module,

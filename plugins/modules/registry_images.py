@@ -113,8 +113,8 @@ pushed:
 """
 
 import base64
-import concurrent.futures
 import dataclasses
+import functools
 import http.client
 import json
 import os
@@ -126,6 +126,8 @@ import tempfile
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.novacorrente.platform.plugins.module_utils._parallel import together
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 NAME = re.compile(r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*")
@@ -194,9 +196,8 @@ class RegistryImages:
     def missing(self) -> list[Image]:
         """The images whose manifest the registry does not hold."""
         context = ssl.create_default_context(cadata=self.ca)
-        with concurrent.futures.ThreadPoolExecutor(max_workers=8) as pool:
-            held = list(pool.map(lambda image: self.holds(image, context), self.images))
-        return [image for image, there in zip(self.images, held) if not there]
+        held = together({image: functools.partial(self.holds, image, context) for image in self.images}, limit=8)
+        return [image for image, there in held.items() if not there]
 
     def holds(self, image: Image, context: ssl.SSLContext) -> bool:
         connection = http.client.HTTPSConnection(self.registry, timeout=self.module.params["timeout"], context=context)

@@ -10,14 +10,23 @@ from __future__ import annotations
 
 import socket
 import typing as t
+import urllib.parse
 
 
-def split(address: str) -> tuple[str, int]:
-    """Host and port of C(host:port), a number of IPv6 in brackets. Raises ValueError where it is something else."""
-    host, _colon, port = address.rpartition(":")
-    if not host:
-        raise ValueError(f"{address!r} is not of the form host:port")
-    return host.strip("[]"), int(port)
+class AddressError(ValueError):
+    """An address or URL that cannot be used; the text is for the user and begins with what is wrong."""
+
+
+def split(address: str, default_port: int | None = None) -> tuple[str, int]:
+    """Host and port of ``host:port`` or ``[v6]:port``, or with a default port of ``host`` too. Raises AddressError where it is something else."""
+    try:
+        parts = urllib.parse.urlsplit("//" + address)
+        host, port = parts.hostname, default_port if parts.port is None else parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or port is None or parts.path or parts.query or parts.username or parts.password:
+        raise AddressError(f"address is {address!r}; accepted is HOST:PORT.")
+    return host, port
 
 
 def join(host: str, port: t.Any) -> str:

@@ -18,8 +18,9 @@ import threading
 import typing as t
 
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates import contract, https
+from ansible_collections.novacorrente.platform.plugins.module_utils._gates.availability import required, too_few
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates.contract import FAIL, UNKNOWN, WAIT, Evaluation, Question, Reason
-from ansible_collections.novacorrente.platform.plugins.module_utils._gates.members import required, too_few
+from ansible_collections.novacorrente.platform.plugins.module_utils._parallel import together
 
 # A service that answers so is up and says that it is busy, starting or short of something (RFC 9110, 15.5.9 and 15.6; RFC 6585, 4; RFC 8470, 5.2).
 PASSING_STATUS = frozenset((408, 425, 429))
@@ -279,7 +280,7 @@ class Fetcher:
             work["member " + name] = functools.partial(self.look, client)
         for number, client in enumerate(self.clients_through):
             work[f"through {number}"] = functools.partial(self.look_through, client)
-        looks = https.together(work)
+        looks = together(work)
         through = None
         if self.through:
             served = tuple(sorted(self.served)) if self.keys.member_header else None

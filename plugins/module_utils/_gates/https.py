@@ -9,7 +9,6 @@ Private to this collection.
 from __future__ import annotations
 
 import base64
-import concurrent.futures
 import contextlib
 import dataclasses
 import http.client
@@ -20,6 +19,8 @@ import time
 import typing as t
 import urllib.parse
 
+from ansible_collections.novacorrente.platform.plugins.module_utils._gates.addresses import AddressError, split
+
 # What kept an answer from being seen. Which of them is a fact about the other side, and which is only darkness, is for the gate to say.
 REFUSED = "refused"  # the host answers, nothing listens
 UNREACHABLE = "unreachable"  # no way to the host, or no sign of it
@@ -28,12 +29,6 @@ TLS = "tls"  # the certificate or the handshake is not good
 NAME = "name"  # the name cannot be resolved
 
 MAX_BODY = 8 * 1024 * 1024
-
-Result = t.TypeVar("Result")
-
-
-class PlaceError(ValueError):
-    """An address or URL that cannot be used; the text is for the user and begins with what is wrong."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,33 +54,21 @@ class Answer:
     error: str = ""
 
 
-def split_address(address: str, default_port: int) -> tuple[str, int]:
-    """Host and port of ``host``, ``host:port`` or ``[v6]:port``. Raises PlaceError."""
-    try:
-        parts = urllib.parse.urlsplit("//" + address)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if not host or parts.path or parts.query or parts.username or parts.password:
-        raise PlaceError(f"address is {address!r}; accepted is HOST:PORT.")
-    return host, default_port if port is None else port
-
-
 def place_of(url: str, address: str = "", server_name: str = "") -> tuple[Place, str]:
     """Where a URL is, and its path. ``address`` (HOST:PORT) is connected to in place of the URL's host, whose name is then asked for there.
 
-    http is accepted on the loopback only: what leaves the machine is encrypted and verified. Raises PlaceError.
+    http is accepted on the loopback only: what leaves the machine is encrypted and verified. Raises AddressError.
     """
     parts = urllib.parse.urlsplit("")
     with contextlib.suppress(ValueError):
         parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("https", "http") or "@" in parts.netloc:
-        raise PlaceError("URL is not https://HOST[:PORT]/PATH, or holds a user.")
-    named = split_address(parts.netloc, 0)
+        raise AddressError("URL is not https://HOST[:PORT]/PATH, or holds a user.")
+    named = split(parts.netloc, 0)
     secure = parts.scheme == "https"
-    host, port = split_address(address or parts.netloc, 443 if secure else 80)
+    host, port = split(address or parts.netloc, 443 if secure else 80)
     if not secure and not is_loopback(host):
-        raise PlaceError(f"URL is {url!r}; http is accepted on the loopback only, use https.")
+        raise AddressError(f"URL is {url!r}; http is accepted on the loopback only, use https.")
     name = server_name or named[0]
     bracketed = f"[{name}]" if ":" in name else name
     place = Place(host, port, name, f"{bracketed}:{named[1]}" if named[1] else bracketed, secure)
@@ -102,11 +85,11 @@ def is_loopback(host: str) -> bool:
 
 
 def tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """Verifies against the authorities in ``ca_file``, else against the system's. Raises PlaceError where the file cannot be used."""
+    """Verifies against the authorities in ``ca_file``, else against the system's. Raises AddressError where the file cannot be used."""
     try:
         context = ssl.create_default_context(cafile=ca_file or None)
     except (OSError, ssl.SSLError) as exc:
-        raise PlaceError(f"ca_file is {ca_file!r}, and cannot be read as certificates in PEM form: {exc.__class__.__name__}.") from exc
+        raise AddressError(f"ca_file is {ca_file!r}, and cannot be read as certificates in PEM form: {exc.__class__.__name__}.") from exc
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 
@@ -211,12 +194,3 @@ def explain(exc: Exception, connected: bool, timeout: float) -> tuple[str, str]:
     if isinstance(exc, socket.timeout):
         return NO_ANSWER, f"no answer within {timeout:g} s"
     return NO_ANSWER, f"the connection broke: {exc.__class__.__name__}"
-
-
-def together(work: t.Mapping[str, t.Callable[[], Result]]) -> dict[str, Result]:
-    """The results of all functions, which run at the same time."""
-    if not work:
-        return {}
-    with concurrent.futures.ThreadPoolExecutor(max_workers=min(len(work), 32)) as pool:
-        running = {name: pool.submit(function) for name, function in work.items()}
-        return {name: future.result() for name, future in running.items()}

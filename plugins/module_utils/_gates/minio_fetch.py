@@ -8,8 +8,8 @@ Private to this collection.
 
 from __future__ import annotations
 
-import concurrent.futures
 import email.utils
+import functools
 import io
 import json
 import re
@@ -21,6 +21,7 @@ import uuid
 
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates.addresses import names_of
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates.minio import Details, Drive, Node, Probe, Server, Snapshot, write_quorum
+from ansible_collections.novacorrente.platform.plugins.module_utils._parallel import together
 
 try:
     import urllib3
@@ -76,13 +77,12 @@ class Look:
         self.probed: dict[str, float] = {}
 
     def fetch(self) -> Snapshot:
-        with concurrent.futures.ThreadPoolExecutor(len(self.members)) as pool:
-            nodes = tuple(pool.map(self.node, self.members))
-            details, error = self.details(nodes)
-            probes = None
-            if self.probe_through is not None:
-                ready = [node.name for node in nodes if node.ready and node.name in self.probe_through]
-                probes = dict(zip(ready, pool.map(self.probe, ready)))
+        nodes = tuple(together({name: functools.partial(self.node, name) for name in self.members}).values())
+        details, error = self.details(nodes)
+        probes = None
+        if self.probe_through is not None:
+            ready = [node.name for node in nodes if node.ready and node.name in self.probe_through]
+            probes = together({name: functools.partial(self.probe, name) for name in ready})
         return Snapshot(nodes, details, error, probes)
 
     def node(self, name: str) -> Node:

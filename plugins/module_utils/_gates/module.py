@@ -34,6 +34,9 @@ OPTIONS: dict[str, dict[str, t.Any]] = {
     "progress_deadline": {"type": "float", "default": 600.0},
     "hard_deadline": {"type": "float", "default": 3600.0},
 }
+# A member of a system, and the members of it: modules that need more of a member extend these.
+MEMBER: dict[str, dict[str, t.Any]] = {"name": {"type": "str", "required": True}, "address": {"type": "str", "required": True}}
+MEMBERS: dict[str, t.Any] = {"type": "list", "elements": "dict", "required": True, "options": MEMBER}
 
 
 class GateError(Exception):

@@ -30,9 +30,17 @@ from ansible_collections.novacorrente.platform.plugins.module_utils._gates.contr
     Question,
     Reason,
 )
+from ansible_collections.novacorrente.platform.plugins.module_utils._mongodb_server import (
+    ARBITER,
+    PRIMARY,
+    RECOVERING,
+    ROLLBACK,
+    SECONDARY,
+    STARTUP,
+    STARTUP2,
+    state_name,
+)
 
-STATES = ("STARTUP", "PRIMARY", "SECONDARY", "RECOVERING", "", "STARTUP2", "UNKNOWN", "ARBITER", "DOWN", "ROLLBACK", "REMOVED")
-STARTUP, PRIMARY, SECONDARY, RECOVERING, STARTUP2, ARBITER, DOWN, ROLLBACK, REMOVED = 0, 1, 2, 3, 5, 7, 8, 9, 10
 # States out of which a member comes by itself.
 TRANSIENT = (STARTUP, RECOVERING, STARTUP2, ROLLBACK)
 
@@ -444,7 +452,7 @@ def state(scene: Scene, post: Post, early: bool) -> t.Iterator[Reason]:
         return
     wanted = (ARBITER,) if post.seat.arbiter else (PRIMARY, SECONDARY)
     if post.state not in wanted:
-        name = STATES[post.state] if post.state is not None and 0 <= post.state < len(STATES) else str(post.state)
+        name = "not seen" if post.state is None else state_name(post.state)
         verdict = WAIT if post.state in TRANSIENT and not early else FAIL
         yield Reason("MDB_STATE", verdict, f"is {name}.", post.name, forceable=True)
         return
@@ -689,7 +697,7 @@ def arriving(scene: Scene, target: Post, number: int, status: Status | None) -> 
             yield from syncing(scene, target, f"has copied {sync.bytes_copied} of about {sync.bytes_total} bytes")
         return
     verdict = WAIT if number in TRANSIENT else FAIL
-    yield Reason("MDB_STATE", verdict, f"is {STATES[number] if 0 <= number < len(STATES) else number}.", target.name)
+    yield Reason("MDB_STATE", verdict, f"is {state_name(number)}.", target.name)
 
 
 def syncing(scene: Scene, target: Post, text: str) -> t.Iterator[Reason]:
@@ -708,7 +716,7 @@ def watched(scene: Scene, target: Post, number: int) -> t.Iterator[Reason]:
     needed = min(scene.majority, telling)
     by_primary = target is scene.primary or scene.heard_by_primary(target)
     if seen < needed or not by_primary:
-        text = f"is seen as {STATES[number]} by {seen} voters{'' if by_primary else ', not by the primary'}; {needed} and the primary are needed."
+        text = f"is seen as {state_name(number)} by {seen} voters{'' if by_primary else ', not by the primary'}; {needed} and the primary are needed."
         yield Reason("MDB_PEERS", WAIT, text, target.name)
 
 
@@ -752,7 +760,7 @@ def observed(scene: Scene, target: Post | None) -> dict[str, t.Any]:
         facts, lag = post.member.facts if post.member else Facts(), scene.lag(post)
         row = {
             "address": post.seat.address,
-            "state": STATES[post.state] if post.state is not None and 0 <= post.state < len(STATES) else "not seen",
+            "state": "not seen" if post.state is None else state_name(post.state),
             "version": facts.version,
             "lag": None if lag is None or not post.status else lag,
             "votes": post.seat.votes,

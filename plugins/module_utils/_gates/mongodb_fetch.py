@@ -12,10 +12,10 @@ Private to this collection.
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import datetime
+import functools
 import threading
 import time
 import traceback
@@ -42,6 +42,8 @@ from ansible_collections.novacorrente.platform.plugins.module_utils._gates.mongo
     evaluate,
     needs_probe,
 )
+from ansible_collections.novacorrente.platform.plugins.module_utils._mongodb_server import brief
+from ansible_collections.novacorrente.platform.plugins.module_utils._parallel import together
 
 try:
     import bson
@@ -270,12 +272,6 @@ class Line:
             return {}
 
 
-def brief(exc: Exception) -> str:
-    """One line about an error, without what the driver adds about itself."""
-    text = str(exc).partition(", full error:")[0].partition(" (configured timeouts")[0].partition(", Timeout:")[0].strip() or type(exc).__name__
-    return text.splitlines()[0][:200]
-
-
 class Fetcher:
     """The connections to all members.
 
@@ -306,7 +302,6 @@ class Fetcher:
         if certificate_file:
             options["tlsCertificateKeyFile"] = certificate_file
         self.lines = [Line(name, address, options, login, full) for name, address in members]
-        self.pool = concurrent.futures.ThreadPoolExecutor(max_workers=max(1, len(self.lines)))
         self.seats: tuple[Seat, ...] | None = None
         self.config: tuple[int, int] | None = None
         self.looked = 0.0
@@ -316,7 +311,7 @@ class Fetcher:
         """One look at all members. Never raises for what it finds."""
         eager = time.monotonic() - self.looked < EAGER
         self.looked = time.monotonic()
-        members = tuple(self.pool.map(lambda line: line.look(eager), self.lines))
+        members = tuple(together({line: functools.partial(line.look, eager) for line in self.lines}).values())
         self.read_config(members)
         return Snapshot(time.time(), members, self.seats)
 
@@ -392,4 +387,3 @@ class Fetcher:
     def close(self) -> None:
         for line in self.lines:
             line.close()
-        self.pool.shutdown()

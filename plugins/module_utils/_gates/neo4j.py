@@ -14,8 +14,8 @@ import re
 import typing as t
 
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates import contract
+from ansible_collections.novacorrente.platform.plugins.module_utils._gates.availability import required, too_few
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates.contract import FAIL, UNKNOWN, WAIT, Evaluation, Question, Reason
-from ansible_collections.novacorrente.platform.plugins.module_utils._gates.members import required, too_few
 
 # What kept a member from being seen: the code and verdict of each. What says nothing about the member itself is unknown.
 FAULTS = {

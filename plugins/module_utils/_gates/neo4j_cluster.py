@@ -14,8 +14,8 @@ import dataclasses
 import typing as t
 
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates import contract, neo4j
+from ansible_collections.novacorrente.platform.plugins.module_utils._gates.availability import too_few
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates.contract import FAIL, UNKNOWN, WAIT, Evaluation, Question, Reason
-from ansible_collections.novacorrente.platform.plugins.module_utils._gates.members import too_few
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates.neo4j import Database, Fault, Limits
 
 # What a member can be in a status check and still take part in replication, so that it counts for fault tolerance.

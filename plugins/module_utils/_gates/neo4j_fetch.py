@@ -19,7 +19,9 @@ import typing as t
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates import https
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates import neo4j as community
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates import neo4j_cluster as cluster
+from ansible_collections.novacorrente.platform.plugins.module_utils._gates.addresses import AddressError
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates.neo4j import Database, Fault
+from ansible_collections.novacorrente.platform.plugins.module_utils._parallel import together
 
 try:
     import neo4j
@@ -140,7 +142,7 @@ def fault_of(exc: BaseException, timeout: float) -> Fault:
 
 
 class Outbox:
-    """The newest number of the outbox, read from the primary as a majority has it. Raises PlaceError where the URI cannot be used."""
+    """The newest number of the outbox, read from the primary as a majority has it. Raises AddressError where the URI cannot be used."""
 
     def __init__(self, uri: str, database: str, collection: str, ca_file: str | None, username: str, password: str, timeout: float) -> None:
         milliseconds = int(timeout * 1000)
@@ -157,7 +159,7 @@ class Outbox:
         try:
             client: pymongo.MongoClient[dict[str, t.Any]] = pymongo.MongoClient(uri, **options)
         except (PyMongoError, ValueError) as exc:
-            raise https.PlaceError(f"outbox.uri cannot be used: {type(exc).__name__}.") from exc
+            raise AddressError(f"outbox.uri cannot be used: {type(exc).__name__}.") from exc
         self.records = client[database].get_collection(collection, read_concern=ReadConcern("majority"))
 
     def newest(self) -> tuple[int | None, str]:
@@ -177,7 +179,7 @@ class CommunityFetcher:
         self.bolts, self.database, self.newest = bolts, database, newest
 
     def fetch(self) -> community.Snapshot:
-        members = https.together({name: functools.partial(self.look, bolt) for name, bolt in self.bolts.items()})
+        members = together({name: functools.partial(self.look, bolt) for name, bolt in self.bolts.items()})
         if isinstance(self.newest, int) or self.newest is None:
             return community.Snapshot(members, self.newest)
         # After the members: what they have reached was in the outbox before.
@@ -225,7 +227,7 @@ class ClusterFetcher:
     def fetch(self) -> cluster.Snapshot:
         over_bolt = {"bolt " + name: functools.partial(self.look_over_bolt, name) for name in self.bolts}
         over_http = {"http " + name: functools.partial(self.look_over_http, name) for name in self.clients}
-        found: dict[str, t.Any] = https.together({**over_bolt, **over_http})
+        found: dict[str, t.Any] = together({**over_bolt, **over_http})
         members = {}
         for name in self.bolts:
             raft, http_fault = found["http " + name]

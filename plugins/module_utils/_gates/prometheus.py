@@ -23,6 +23,7 @@ import urllib.parse
 
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates import contract, https
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates.contract import FAIL, UNKNOWN, WAIT, Evaluation, Question, Reason
+from ansible_collections.novacorrente.platform.plugins.module_utils._parallel import together
 
 OPERATORS: dict[str, t.Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -331,7 +332,7 @@ class Fetcher:
         for key, (query, moment) in queries.items():
             client = self.clients.setdefault(key, self.new_client())
             work[key] = functools.partial(self.query, client, query, moment)
-        found = https.together(work)
+        found = together(work)
         self.before.update({key.split(" ", 1)[1]: series for key, series in found.items() if key.startswith("before ")})
         return Snapshot(
             time=now,

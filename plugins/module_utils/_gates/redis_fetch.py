@@ -8,7 +8,7 @@ Private to this collection.
 
 from __future__ import annotations
 
-import concurrent.futures
+import functools
 import time
 import traceback
 import typing as t
@@ -16,6 +16,7 @@ import uuid
 
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates.addresses import join, names_of, split
 from ansible_collections.novacorrente.platform.plugins.module_utils._gates.redis import MASTER, Follower, Known, Probe, Sentinel, Server, Snapshot
+from ansible_collections.novacorrente.platform.plugins.module_utils._parallel import together
 
 try:
     import redis as library
@@ -80,13 +81,17 @@ class Look:
         self.sentinels = {name: client(address, sentinel_login) for name, address in sentinels.items()}
 
     def fetch(self) -> Snapshot:
-        with concurrent.futures.ThreadPoolExecutor(len(self.servers) + len(self.sentinels)) as pool:
-            servers = pool.map(self.server, self.servers)
-            sentinels = pool.map(self.sentinel, self.sentinels)
-            snapshot = Snapshot(tuple(servers), tuple(sentinels))
-        masters = [server for server in snapshot.servers if server.answered and server.role == MASTER]
+        found: dict[str, t.Any] = together(
+            {
+                **{"server " + name: functools.partial(self.server, name) for name in self.servers},
+                **{"sentinel " + name: functools.partial(self.sentinel, name) for name in self.sentinels},
+            }
+        )
+        servers = tuple(found["server " + name] for name in self.servers)
+        sentinels = tuple(found["sentinel " + name] for name in self.sentinels)
+        masters = [server for server in servers if server.answered and server.role == MASTER]
         probe = self.probe(masters[0]) if self.probe_key and len(masters) == 1 else None
-        return Snapshot(snapshot.servers, snapshot.sentinels, probe)
+        return Snapshot(servers, sentinels, probe)
 
     def server(self, name: str) -> Server:
         try:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.novacorrente.platform.plugins.module_utils import _minio as m
+from ansible_collections.novacorrente.platform.plugins.module_utils._steps import Step, diff
 
 READ = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["s3:GetObject", "s3:ListBucket"], "Resource": ["arn:aws:s3:::gold/*"]}]}
 GOLD = m.Bucket("enabled", m.Lifecycle(noncurrent_days=90, delete_markers=True))
@@ -23,7 +24,7 @@ THERE = m.Seen({"gold": GOLD}, {"reader": READ}, {"api": m.User(True, frozenset(
 EMPTY = m.Seen({}, {}, {})
 
 
-def names(found: list[m.Step]) -> list[tuple[str, str]]:
+def names(found: list[Step]) -> list[tuple[str, str]]:
     return [(step.action, step.name) for step in found]
 
 
@@ -149,7 +150,7 @@ def test_the_order_in_a_policy_makes_no_difference(statements: list[dict[str, t.
 
 def test_the_diff_says_what_was_and_what_becomes():
     found = m.steps(WANTED, dataclasses.replace(THERE, buckets={"gold": m.Bucket("enabled", m.Lifecycle(noncurrent_days=30))}))
-    assert m.diff(found) == [
+    assert diff(found) == [
         {
             "before_header": "set_lifecycle gold",
             "after_header": "set_lifecycle gold",

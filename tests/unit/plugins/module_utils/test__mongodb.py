@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.novacorrente.platform.plugins.module_utils import _mongodb as m
+from ansible_collections.novacorrente.platform.plugins.module_utils._mongodb_server import ARBITER, DOWN, PRIMARY, SECONDARY
+from ansible_collections.novacorrente.platform.plugins.module_utils._steps import diff
 
 NAME = "platform"
 A, B, C, D, E, F, G, H = (f"192.0.2.{number}:27017" for number in range(31, 39))
@@ -32,7 +34,7 @@ def cluster(config: dict[str, t.Any], primary: str = A, down: t.Collection[str] 
     """All members of a set and some new servers. ``states`` by letter where a member is neither primary nor secondary."""
     named = {globals()[letter]: state for letter, state in states.items()}
     hosts = list(m.members_of(config))
-    view = {host: m.DOWN if host in down else named.get(host, m.PRIMARY if host == primary else m.SECONDARY) for host in hosts}
+    view = {host: DOWN if host in down else named.get(host, PRIMARY if host == primary else SECONDARY) for host in hosts}
     nodes = {
         host: m.Node(host, "does not answer")
         if host in down
@@ -140,7 +142,7 @@ def test_settings_that_are_not_named_stay():
 
 def test_an_arbiter_that_somebody_made_is_removed():
     config = config_of(*members(A, B), m.Member(C, priority=0, arbiter=True), *members(D))
-    assert plan(members(A, B, D), config, cluster(config, C=m.ARBITER)) == [(m.REMOVE_MEMBER, C)]
+    assert plan(members(A, B, D), config, cluster(config, C=ARBITER)) == [(m.REMOVE_MEMBER, C)]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +159,7 @@ def test_an_arbiter_that_somebody_made_is_removed():
         (
             members(A, B, D),
             config_of(*members(A, B), m.Member(C, priority=0, arbiter=True)),
-            {**cluster(config_of(*members(A, B), m.Member(C, priority=0, arbiter=True)), B=3, C=m.ARBITER), D: m.Node(D)},
+            {**cluster(config_of(*members(A, B), m.Member(C, priority=0, arbiter=True)), B=3, C=ARBITER), D: m.Node(D)},
             "votes at hand",
         ),
         # Nobody could be elected.
@@ -284,7 +286,7 @@ def test_every_configuration_on_the_way_keeps_the_rules_of_the_server(case: tupl
         steps = m.set_steps(wanted, {}, config, nodes, primary)
     except m.Refusal:
         return
-    up = {host for host, state in primary.states.items() if state in (m.PRIMARY, m.SECONDARY) and not nodes[host].problem}
+    up = {host for host, state in primary.states.items() if state in (PRIMARY, SECONDARY) and not nodes[host].problem}
     leader: str | None = primary.host
     before = config
     for step in steps:
@@ -325,18 +327,18 @@ def test_the_first_steps_one_after_the_other_arrive(case: tuple[list[m.Member], 
             break
         step, leader, states = steps[0], primary.host, dict(primary.states)
         if step.action == m.STEP_DOWN:
-            candidates = [host for host, member in m.members_of(config).items() if member.priority and host != leader and states[host] == m.SECONDARY]
+            candidates = [host for host, member in m.members_of(config).items() if member.priority and host != leader and states[host] == SECONDARY]
             if not candidates:
                 return
-            states.update({leader: m.SECONDARY, candidates[0]: m.PRIMARY})
+            states.update({leader: SECONDARY, candidates[0]: PRIMARY})
             leader = candidates[0]
         else:
             assert step.config
             config = dict(step.config)
         hosts = set(m.members_of(config))
         if step.awaits:
-            states[step.awaits] = m.SECONDARY
-        view = {host: states.get(host, m.SECONDARY) for host in hosts}
+            states[step.awaits] = SECONDARY
+        view = {host: states.get(host, SECONDARY) for host in hosts}
         nodes = {
             host: node
             if node.problem
@@ -426,7 +428,7 @@ def test_privileges_have_one_spelling():
 
 def test_no_step_shows_a_password():
     steps = m.content_steps(WANTED, dataclasses.replace(WANTED, users={API: m.User(RIGHTS, False)}))
-    assert [entry["after"] for entry in m.diff(steps)] == ["the given password\n"]
+    assert [entry["after"] for entry in diff(steps)] == ["the given password\n"]
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import typing as t
 
 import pytest
+from ports import free_ports
 
 minio = pytest.importorskip("minio")
 urllib3 = pytest.importorskip("urllib3")
@@ -28,14 +28,6 @@ pytestmark = [pytest.mark.servers, pytest.mark.skipif(not BINARY, reason="no Min
 ACCESS, SECRET = "gate-tests", "a-secret-of-the-tests"
 # In a container MinIO does not take a loopback address for a node. Without the file that tells it, it does not know that it is in one.
 NO_CONTAINER = ["unshare", "--user", "--map-root-user", "--mount", "/bin/sh", "-c", 'mount --rbind /proc "$1/proc" && exec chroot "$@"', "sh"]
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _number in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
 
 
 class Cluster:

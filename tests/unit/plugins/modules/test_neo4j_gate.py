@@ -14,12 +14,12 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 import pytest
+from ports import free_ports
 
 neo4j = pytest.importorskip("neo4j")
 from neo4j.exceptions import AuthError, ClientError, WriteServiceUnavailable  # noqa: E402 - after the skip
@@ -30,14 +30,6 @@ STANDIN = pathlib.Path(__file__).parents[3] / "standins" / "neo4j"
 JARS, JAVA = os.environ.get("NEO4J_JARS", ""), shutil.which("java")
 PASSWORD = "correct-horse"
 NAMES = ("data1", "data2", "data3")
-
-
-def free_ports(count: int) -> list[int]:
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _number in range(count)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
 
 
 def until(condition, seconds: float = 60.0):

@@ -8,12 +8,12 @@ from __future__ import annotations
 import http.client
 import json
 import shutil
-import socket
 import ssl
 import subprocess
 import time
 
 import pytest
+from ports import free_ports
 
 from ansible_collections.novacorrente.platform.plugins.filter.htpasswd_entry import htpasswd_entry
 
@@ -22,19 +22,15 @@ pytestmark = pytest.mark.skipif(PROMETHEUS is None, reason="needs a prometheus b
 PASSWORD = "correct-horse"
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def prometheus(authority, tmp_path_factory):
     """The port of a server that has scraped itself twice."""
-    leaf, directory, port = authority.leaf("127.0.0.1"), tmp_path_factory.mktemp("prometheus"), free_port()
+    leaf, directory = authority.leaf("127.0.0.1"), tmp_path_factory.mktemp("prometheus")
+    port, nobody = free_ports(2)
     login = {"basic_auth": {"username": "gate", "password": PASSWORD}, "tls_config": {"ca_file": str(authority.file)}, "scheme": "https"}
     targets = [
         {"targets": [f"127.0.0.1:{port}"], "labels": {"member": "app1"}},
-        {"targets": [f"127.0.0.1:{free_port()}"], "labels": {"member": "app2"}},
+        {"targets": [f"127.0.0.1:{nobody}"], "labels": {"member": "app2"}},
     ]
     # JSON is YAML
     config = {"global": {"scrape_interval": "500ms", "scrape_timeout": "500ms"}, "scrape_configs": [{"job_name": "api", "static_configs": targets, **login}]}

@@ -9,12 +9,12 @@ import contextlib
 import json
 import pathlib
 import shutil
-import socket
 import subprocess
 import time
 import typing as t
 
 import pytest
+from ports import free_ports
 
 redis = pytest.importorskip("redis")
 
@@ -27,14 +27,6 @@ SECRET, GATE_SECRET = "admin-of-the-tests", "gate-of-the-tests"
 NAMES = ("data1", "data2", "data3")
 RIGHTS = "resetkeys ~platform:gate resetchannels -@all +ping +info +config|get +set +wait +del"
 SENTINEL_RIGHTS = "resetkeys resetchannels -@all +ping +sentinel|master +sentinel|get-master-addr-by-name +sentinel|replicas +sentinel|ckquorum"
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _number in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
 
 
 class Replication:
