@@ -45,7 +45,10 @@ _value:
       description: By tier, by cluster, the verdict, margin and reasons of its gate.
       type: dict
     members:
-      description: One entry a tier and host, with version, role, lag, release, certificate_days, last_backup and faults.
+      description:
+        - One entry a tier and host, with version, role, lag, release, certificate_days, last_backup and faults.
+        - Version, role and lag are what the gate saw (C(observed.members)), the lag with its unit. A version that no gate tells is that of the
+          images' labels, or the first 12 characters of an image's digest.
       type: list
       elements: dict
     text:
@@ -89,7 +92,7 @@ def member(tier: str, host: str, status: Values | None, gates: Values) -> dict[s
         return ", ".join(f"{name} {value}" for name, value in values.items())
 
     services = seen["services"] if seen else []
-    versions = {service["version"] for service in services if service["version"]}
+    versions = {service["version"] or digest(service["image"]) for service in services} - {""}
     return {
         "tier": tier,
         "host": host,
@@ -101,6 +104,11 @@ def member(tier: str, host: str, status: Values | None, gates: Values) -> dict[s
         "last_backup": (seen or {}).get("last_backup") or "",
         "faults": ["the host does not answer"] if status is None else list(seen["faults"]) if seen else ["nothing of it runs"],
     }
+
+
+def digest(image: str) -> str:
+    """Enough of the digest in ``registry/name@sha256:...`` to tell images apart, where no label says which version is in them."""
+    return image.partition("@")[2].partition(":")[2][:12]
 
 
 def cluster(result: Values) -> dict[str, t.Any]:

@@ -171,7 +171,9 @@ tolerated:
   type: list
   elements: str
 observed:
-  description: The answers of the members and of the load balancer.
+  description:
+    - The answers of the load balancer, and in C(members) by inventory name those of the members, with C(version) where they tell it. Members behind a load
+      balancer are alike and have neither role nor lag.
   returned: when the gate looked
   type: dict
 margin:

@@ -151,9 +151,21 @@ tolerated:
   type: list
   elements: str
 observed:
-  description: What each node answers, the versions, the number of drives, and through which nodes a probe object was written.
+  description:
+    - The number of drives, and through which nodes a probe object was written.
+    - C(members) has by inventory name each node's C(version), C(state) and whether it C(can_be_spared), or an C(error). Nodes have no role, and no lag
+      that can be measured.
   returned: always
   type: dict
+  sample:
+    members:
+      data1: {version: "2026-02-12T20:18:48Z", state: ready, can_be_spared: true}
+      data2: {error: no answer within 5 s}
+    observer: data1
+    drives_online: 3
+    drives: 4
+    can_spare_a_node_when_healthy: true
+    probed: []
 margin:
   description: Further nodes that can be lost with the cluster still writing. Negative where it can't write.
   returned: always

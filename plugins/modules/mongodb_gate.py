@@ -201,9 +201,17 @@ tolerated:
   type: list
   elements: str
 observed:
-  description: Primary, term, likely successor, elections that a rollout of all members will cause, and each member's state.
+  description:
+    - Primary, term, likely successor, and the elections that a rollout of all members will cause.
+    - C(members) has by inventory name each member's C(version), C(role) (V(primary), V(secondary) or V(arbiter)), where it has none of these its
+      C(state), C(lag) of its data behind the primary's with the unit s, beyond a wanted delay, and more.
   returned: always
   type: dict
+  sample:
+    primary: data1
+    members:
+      data1: {version: 7.0.28, role: primary, address: "192.0.2.31:27017", votes: 1, priority: 1.0}
+      data2: {version: 7.0.28, role: secondary, lag: 0 s, address: "192.0.2.32:27017", votes: 1, priority: 1.0}
 margin:
   description: How many more members may be lost, in phase V(before) after O(target) went. Negative where members are missing already.
   returned: always

@@ -213,9 +213,17 @@ tolerated:
   elements: str
 observed:
   description:
-    - Versions, states and positions of the members. Of a cluster also the leader of each database, by which a rollout orders its members.
+    - C(members) has by inventory name each member's C(version), C(started) and C(lag), or an C(error).
+    - With O(edition=community) the C(lag) has the unit records and is behind the newest number of the outbox, or behind the member that has come furthest
+      where no outbox is read. C(position) and the states of C(databases) are told too. Members are independent, so none has a role.
+    - With O(edition=enterprise) C(role) is V(leader) or V(follower) in O(database), and C(lag) of a follower has the unit entries, those of Raft.
+    - Of a cluster also the leader of each database, by which a rollout orders its members.
   returned: when the gate looked
   type: dict
+  sample:
+    members:
+      data1: {version: 5.26.30, lag: 0 records, started: 1800000000.0, position: 512, databases: {neo4j: online, system: online}}
+    newest: 512
 margin:
   description: How many more members may be lost. Of a cluster the least of its databases. In phase V(before) without the target.
   returned: when the gate looked

@@ -197,9 +197,19 @@ tolerated:
   type: list
   elements: str
 observed:
-  description: The master, what each server and each Sentinel says, and whether the probe key was written.
+  description:
+    - The master, what each Sentinel says, and whether the probe key was written.
+    - C(members) has by inventory name each server's C(version), C(role) (V(master) or V(replica)), C(lag) of a replica behind its master with the unit
+      bytes, C(offset) in the stream, and the codes of what keeps it from being a good replica. A server that does not answer has an C(error) instead.
   returned: always
   type: dict
+  sample:
+    master: data1
+    members:
+      data1: {version: 8.0.3, role: master, offset: 41350, trouble: []}
+      data2: {version: 8.0.3, role: replica, lag: 12 bytes, offset: 41338, trouble: []}
+    sentinels: {data1: "names data1, epoch 3", data2: "names data1, epoch 3"}
+    probed: false
 margin:
   description: Further members that can be lost with a master still writing and replaceable. Negative where that does not hold now.
   returned: always

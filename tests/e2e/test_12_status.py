@@ -26,6 +26,8 @@ def test_a_healthy_platform_is_well_and_soon_told(tmp_path):
     assert {"edge", "api", "worker", "scheduler", "minio", "redis"} <= set(report["tiers"])
     assert all(member["release"] for member in report["members"])
     assert all(member["certificate_days"] > 0 for member in report["members"] if member["tier"] in ("edge", "api", "minio", "redis"))
+    assert all(member["version"] for member in report["members"])
+    assert all("master" in member["role"] or "replica" in member["role"] for member in report["members"] if member["tier"] == "redis")
     assert sorted(report["tiers"]["redis"]) == ["cache", "queue"]
     assert "All is well." in run.text
     print(f"{run.seconds:.1f} s\n{report['text']}")

@@ -82,6 +82,16 @@ class Evaluation:
         return max((reason.verdict for reason in self.reasons), key=SEVERITY.index, default=PASS)
 
 
+def member_facts(version: str = "", role: str = "", lag: float | None = None, unit: str = "", **more: t.Any) -> dict[str, t.Any]:
+    """A member as all gates have it in ``observed["members"]``, by its name in the inventory; what is None or empty is left out.
+
+    ``role`` is what it is in its cluster, in small letters. ``lag`` becomes a text with its unit, such as ``12 bytes``: how far its data are behind
+    the newest that were seen. A member that the others follow has none.
+    """
+    facts = {"version": version, "role": role, "lag": "" if lag is None else f"{max(0.0, lag):.0f} {unit}", **more}
+    return {key: value for key, value in facts.items() if value not in (None, "")}
+
+
 @dataclasses.dataclass(frozen=True)
 class Question:
     """What a gate is asked.

@@ -28,6 +28,7 @@ from ansible_collections.novacorrente.platform.plugins.module_utils._gates.contr
     Evaluation,
     Question,
     Reason,
+    member_facts,
 )
 
 OK = "ok"
@@ -173,7 +174,7 @@ def evaluate(snapshot: Snapshot, question: Question, earlier: Earlier[Snapshot],
         return Evaluation((Reason("MINIO_MEMBERS", FAIL, "Is not in the list of members.", question.target),))
     found = list(of_nodes(snapshot, question))
     details = snapshot.details
-    observed: dict[str, t.Any] = {"nodes": {node.name: node_summary(node) for node in snapshot.nodes}}
+    observed: dict[str, t.Any] = {"members": {node.name: node_summary(node, details) for node in snapshot.nodes}}
     margin = progress = None
     if details is None:
         # Where no node is ready there is nothing to ask for details, and the nodes' own states say all there is to say.
@@ -192,7 +193,6 @@ def evaluate(snapshot: Snapshot, question: Question, earlier: Earlier[Snapshot],
         progress = float(sum(drive.state == OK for drive in details.drives) + sum(drive.healed for drive in details.drives))
         observed.update(
             observer=details.observer,
-            versions={name: server.version for name, server in details.servers.items()},
             drives_online=sum(drive.state == OK for drive in details.drives),
             drives=len(details.drives),
             can_spare_a_node_when_healthy=all(spare_members(sets_of(details, lambda drive: True, node.name)) >= 0 for node in snapshot.nodes),
@@ -202,11 +202,13 @@ def evaluate(snapshot: Snapshot, question: Question, earlier: Earlier[Snapshot],
     return Evaluation(tuple(found), observed, margin, progress)
 
 
-def node_summary(node: Node) -> str:
-    if not node.answered:
-        return f"no answer: {node.error}"
-    state = f"not initialised ({node.status})" if node.status else {True: "ready", False: "no write quorum", None: "unclear"}[node.ready]
-    return state + {True: ", can be spared", False: ", can't be spared", None: ""}[node.spare]
+def node_summary(node: Node, details: Details | None) -> dict[str, t.Any]:
+    """All nodes are alike: none has a role, or a lag that can be measured."""
+    server = details.servers.get(node.name) if details else None
+    state = ""
+    if node.answered:
+        state = f"not initialised ({node.status})" if node.status else {True: "ready", False: "no write quorum", None: "unclear"}[node.ready]
+    return member_facts(server.version if server else "", state=state, can_be_spared=node.spare, error=node.error)
 
 
 def is_down(node: Node, snapshot: Snapshot) -> bool:

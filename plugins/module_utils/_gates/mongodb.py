@@ -29,6 +29,7 @@ from ansible_collections.novacorrente.platform.plugins.module_utils._gates.contr
     Evaluation,
     Question,
     Reason,
+    member_facts,
 )
 from ansible_collections.novacorrente.platform.plugins.module_utils._mongodb_server import (
     ARBITER,
@@ -757,21 +758,24 @@ def observed(scene: Scene, target: Post | None) -> dict[str, t.Any]:
     rivals = [post.seat.priority for post in scene.posts if post.seat.electable and post is not primary]
     members = {}
     for post in scene.posts:
-        facts, lag = post.member.facts if post.member else Facts(), scene.lag(post)
-        row = {
-            "address": post.seat.address,
-            "state": "not seen" if post.state is None else state_name(post.state),
-            "version": facts.version,
-            "lag": None if lag is None or not post.status else lag,
-            "votes": post.seat.votes,
-            "priority": post.seat.priority,
-            "sync_source": post.status.sync_source if post.status else None,
-            "oplog_hours": None if facts.oplog is None else round(facts.oplog / 3600, 1),
-            "disk_free": None if facts.disk_free is None else round(facts.disk_free, 2),
-            "fcv": facts.fcv,
-            "error": post.member.error if post.member else "not asked",
-        }
-        members[post.name] = {name: value for name, value in row.items() if value not in (None, "")}
+        facts = post.member.facts if post.member else Facts()
+        name = "not seen" if post.state is None else state_name(post.state)
+        has_role = post.state in (PRIMARY, SECONDARY, ARBITER)
+        members[post.name] = member_facts(
+            facts.version or "",
+            name.lower() if has_role else "",
+            None if post is primary or post.seat.arbiter else scene.lag(post),
+            "s",
+            address=post.seat.address,
+            state=None if has_role else name,
+            votes=post.seat.votes,
+            priority=post.seat.priority,
+            sync_source=post.status.sync_source if post.status else None,
+            oplog_hours=None if facts.oplog is None else round(facts.oplog / 3600, 1),
+            disk_free=None if facts.disk_free is None else round(facts.disk_free, 2),
+            fcv=facts.fcv,
+            error=post.member.error if post.member else "not asked",
+        )
     successors = scene.successors(target or primary)
     return {
         "primary": primary.name if primary else None,

@@ -245,17 +245,22 @@ def release_of(version: str) -> tuple[int, int, int] | None:
 
 
 def observed_of(snapshot: Snapshot, limits: Limits) -> dict[str, t.Any]:
+    """The facts. Without an outbox a lag is told against the member that has come furthest."""
     observed: dict[str, t.Any] = {"members": {}}
+    positions = [member.position for member in snapshot.members.values() if member.position is not None]
+    newest = max(positions, default=None) if snapshot.newest is None else snapshot.newest
     for name, member in snapshot.members.items():
         observed["members"][name] = (
-            {"error": member.fault.text}
+            contract.member_facts(error=member.fault.text)
             if member.fault
-            else {
-                "version": member.version,
-                "started": member.started,
-                "position": member.position,
-                "databases": {row.name: row.current for row in member.databases or ()},
-            }
+            else contract.member_facts(
+                member.version,
+                lag=None if newest is None or member.position is None else newest - member.position,
+                unit="records",
+                started=member.started,
+                position=member.position,
+                databases={row.name: row.current for row in member.databases or ()},
+            )
         )
     if limits.outbox:
         observed["newest"] = snapshot.newest

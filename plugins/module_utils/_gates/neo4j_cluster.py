@@ -121,7 +121,7 @@ def evaluate(snapshot: Snapshot, question: Question, earlier: contract.Earlier[S
         if question.phase == contract.FINAL:
             reasons += neo4j.mixed_versions({name: member.version for name, member in members.items()})
     progress = progress_of(target, snapshot) if question.phase == contract.AFTER else None
-    return Evaluation(tuple(dict.fromkeys(reasons)), observed_of(snapshot, names), min(margins, default=None), progress)
+    return Evaluation(tuple(dict.fromkeys(reasons)), observed_of(snapshot, names, limits.database), min(margins, default=None), progress)
 
 
 def quorum(database: str, away: str, snapshot: Snapshot, limits: Limits) -> tuple[int, dict[str, list[Reason]]]:
@@ -320,8 +320,8 @@ def progress_of(target: str, snapshot: Snapshot) -> float | None:
     return None if raft is None and not online else online + float(sum(state.applied for state in (raft or {}).values() if state.applied > 0))
 
 
-def observed_of(snapshot: Snapshot, names: t.Sequence[str]) -> dict[str, t.Any]:
-    """The facts, and who leads which database: the order of a rollout follows from that."""
+def observed_of(snapshot: Snapshot, names: t.Sequence[str], main: str) -> dict[str, t.Any]:
+    """The facts, and who leads which database: the order of a rollout follows from that. Roles and lags of members are those in the database ``main``."""
     databases = {}
     for database in names:
         everywhere = primaries(database, snapshot)
@@ -335,9 +335,19 @@ def observed_of(snapshot: Snapshot, names: t.Sequence[str]) -> dict[str, t.Any]:
             },
         }
     members = {}
+    everywhere = primaries(main, snapshot)
+    newest = max((raft.applied for raft in everywhere.values()), default=0)
     for name, member in snapshot.members.items():
-        faults = [fault.text for fault in (member.bolt_fault, member.http_fault) if fault]
-        members[name] = {"version": member.version, "started": member.started, **({"errors": faults} if faults else {})}
+        raft = everywhere.get(name)
+        leads = raft is not None and raft.leader == raft.member_id
+        members[name] = contract.member_facts(
+            member.version,
+            "" if raft is None or not raft.leader else "leader" if leads else "follower",
+            None if raft is None or leads else newest - raft.applied,
+            "entries",
+            started=member.started,
+            error="; ".join(fault.text for fault in (member.bolt_fault, member.http_fault) if fault),
+        )
     return {"members": members, "databases": databases, "observer": snapshot.observer}
 
 

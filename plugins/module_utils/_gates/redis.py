@@ -26,6 +26,7 @@ from ansible_collections.novacorrente.platform.plugins.module_utils._gates.contr
     Evaluation,
     Question,
     Reason,
+    member_facts,
 )
 
 MASTER, REPLICA = "master", "slave"
@@ -229,7 +230,7 @@ def evaluate(
         tuple(found),
         observed={
             "master": view.master.name if view.master else "",
-            "servers": {server.name: summary_of(server, view, limits) for server in snapshot.servers},
+            "members": {server.name: summary_of(server, view, limits) for server in snapshot.servers},
             "sentinels": {s.name: f"names {s.master or 'no master'}, epoch {s.epoch}" if s.answered else f"no answer: {s.error}" for s in snapshot.sentinels},
             "probed": snapshot.probe is not None,
         },
@@ -238,11 +239,18 @@ def evaluate(
     )
 
 
-def summary_of(server: Server, view: View, limits: Limits) -> str:
+def summary_of(server: Server, view: View, limits: Limits) -> dict[str, t.Any]:
     if not server.answered:
-        return f"no answer: {server.error}"
-    text = f"{server.role} {server.version} at {server.offset}"
-    return text + "".join(f", {code}" for code, _text in trouble(server, view, limits))
+        return member_facts(error=server.error)
+    follows = server.role == REPLICA and view.master is not None and server.master == view.master.name
+    return member_facts(
+        server.version,
+        "replica" if server.role == REPLICA else server.role,
+        view.master.offset - server.offset if follows and view.master else None,
+        "bytes",
+        offset=server.offset,
+        trouble=[code for code, _text in trouble(server, view, limits)],
+    )
 
 
 def progress_of(snapshot: Snapshot, view: View, question: Question) -> float | None:

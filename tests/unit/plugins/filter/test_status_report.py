@@ -23,19 +23,28 @@ def report(hosts=None, gates=None):
 
 
 def test_a_healthy_platform():
-    gates = {"cache": gate(data1={"role": "master", "version": "8.0.3"}, data2={"role": "replica", "lag": 12})}
+    gates = {"cache": gate(data1={"role": "master", "version": "8.0.3"}, data2={"role": "replica", "lag": "12 bytes"})}
     found = report(gates=gates)
     assert found["ok"]
     assert "redis cache: pass, can lose 1 more" in found["text"]
     assert found["text"].endswith("All is well.")
     lines = found["text"].splitlines()
     assert lines[1].split() == ["redis", "data1", "well", "8.0.3", "master", "-", "r1", "81", "-"]
-    assert lines[2].split() == ["redis", "data2", "well", "8.0", "replica", "12", "r1", "81", "-"]
+    assert lines[2].split() == ["redis", "data2", "well", "8.0", "replica", "12", "bytes", "r1", "81", "-"]
 
 
 def test_roles_that_differ_by_cluster_are_both_named():
     gates = {"cache": gate(data1={"role": "master"}), "queue": gate(data1={"role": "replica"})}
     assert report(gates=gates)["members"][0]["role"] == "cache master, queue replica"
+
+
+def test_an_image_without_a_version_is_told_by_its_digest():
+    first, second = ({**SERVICE, "version": "", "image": f"registry.example.org:5000/edge@sha256:{text * 16}"} for text in ("8d4f", "5b1e"))
+    labelled = {**SERVICE, "version": "3.2"}
+    found = report({"data1": {"redis": {**MEMBER, "services": [first, labelled]}}, "data2": {"redis": {**MEMBER, "services": [second, second]}}})
+    assert [member["version"] for member in found["members"]] == ["3.2, 8d4f8d4f8d4f", "5b1e5b1e5b1e"]
+    built_here = {**SERVICE, "version": "", "image": "redis:dev"}
+    assert report({"data1": {"redis": {**MEMBER, "services": [built_here]}}, "data2": {}})["members"][0]["version"] == ""
 
 
 def test_a_host_that_does_not_answer_is_not_well():

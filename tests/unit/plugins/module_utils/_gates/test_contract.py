@@ -154,6 +154,14 @@ def test_bad_dials_are_named(change, name):
     assert problems and name in problems[0] and "accepted" in problems[0]
 
 
+def test_a_member_has_its_lag_with_the_unit_and_nothing_empty():
+    assert contract.member_facts("8.0.3", "replica", 12, "bytes", offset=0, error="") == {"version": "8.0.3", "role": "replica", "lag": "12 bytes", "offset": 0}
+    assert contract.member_facts(lag=0.0, unit="s") == {"lag": "0 s"}
+    # The other side was asked a moment earlier.
+    assert contract.member_facts(lag=-3, unit="records") == {"lag": "0 records"}
+    assert contract.member_facts(error="no answer") == {"error": "no answer"}
+
+
 def test_the_summary_is_for_a_person():
     world = World(lambda now: Evaluation((Reason("MDB_LAG", "wait", "is 12 s behind; 10 s are allowed", "data1"),), margin=1))
     text = contract.summary("mongodb", QUESTION, world.ask())

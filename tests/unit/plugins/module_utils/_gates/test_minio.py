@@ -220,6 +220,17 @@ def test_progress_grows_while_drives_come_back_and_heal():
     assert values == sorted(values) and len(set(values)) == 3
 
 
+def test_members_are_told_with_their_version_and_state():
+    members = ask(cluster(states={"data2": STARTING, "data3": HUNG}), PREFLIGHT).observed["members"]
+    assert members == {
+        "data1": {"version": NEW, "state": "no write quorum", "can_be_spared": False},
+        "data2": {"state": "not initialised (offline)"},
+        "data3": {"error": "no answer within 5 s"},
+        "data4": {"version": NEW, "state": "no write quorum", "can_be_spared": False},
+    }
+    assert ask(GOOD, PREFLIGHT).observed["members"]["data1"] == {"version": NEW, "state": "ready", "can_be_spared": True}
+
+
 def test_the_result_is_plain_data():
     assert json.loads(json.dumps(dataclasses.asdict(GOOD)))
     assert json.loads(json.dumps(dict(ask(GOOD, PREFLIGHT).observed)))

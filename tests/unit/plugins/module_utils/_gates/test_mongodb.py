@@ -447,6 +447,16 @@ def test_the_successor_has_the_highest_priority_then_the_lowest_index():
     assert ask(Documents().seat("data1", priority=5).seat("data3", priority=3).lag("data3", 60)).observed["successor"] == "data2"
 
 
+def test_members_are_told_with_version_role_and_lag():
+    members = ask(Documents(4).lag("data2", 3).seat("data4", priority=0).state("data4", 3)).observed["members"]
+    assert [(members[name]["version"], members[name].get("role"), members[name].get("lag"), members[name].get("state")) for name in sorted(members)] == [
+        (OLD, "primary", None, None),
+        (OLD, "secondary", "3 s", None),
+        (OLD, "secondary", "0 s", None),
+        (OLD, None, "0 s", "RECOVERING"),
+    ]
+
+
 def test_elections_to_expect():
     assert ask(Documents()).observed["expected_elections"] == 1
     assert ask(Documents().seat("data1", priority=2)).observed["expected_elections"] == 2

@@ -109,6 +109,16 @@ def test_community(situation):
     assert outcome(ask(neo4j.evaluate, snapshot, phase, options.pop("limits"), **options)) == (verdict, keys)
 
 
+def test_members_of_community_are_told_with_their_lag():
+    def lags(snapshot):
+        members = ask(neo4j.evaluate, snapshot, "preflight", OUTBOX).observed["members"]
+        return [members[name].get("lag", members[name].get("error")) for name in ("data1", "data2")]
+
+    assert lags(pair(data2=but(GOOD, position=480))) == ["0 records", "20 records"]
+    assert lags(pair(data1=but(GOOD, position=510), data2=but(GOOD, position=480), newest=None)) == ["0 records", "30 records"]
+    assert lags(pair(data1=but(GOOD, position=None), data2=down("refused"), newest=None)) == [None, "refused"]
+
+
 def test_margin_and_progress_of_community():
     assert [ask(neo4j.evaluate, pair(), phase, OUTBOX).margin for phase in ("preflight", "before")] == [1, 0]
     assert ask(neo4j.evaluate, pair(data1=but(GOOD, position=7)), "after", OUTBOX).progress == 7
@@ -333,6 +343,15 @@ def test_margin_leaders_and_progress_of_a_cluster():
     assert seen.margin == 1
     assert {name: found["leader"] for name, found in seen.observed["databases"].items()} == {"neo4j": ["data1"], "system": ["data2"]}
     assert ask(neo4j_cluster.evaluate, HEALTHY, "after", Limits()).progress == 2002
+
+
+def test_members_of_a_cluster_are_told_with_role_and_lag():
+    def told(snapshot):
+        members = ask(neo4j_cluster.evaluate, snapshot, "preflight", Limits()).observed["members"]
+        return [(members[name].get("role"), members[name].get("lag")) for name in NAMES]
+
+    assert told(with_raft("data3", applied=990)) == [("leader", None), ("follower", "0 entries"), ("follower", "10 entries")]
+    assert told(gone("data3"))[2] == (None, None)
 
 
 def test_only_a_small_topology_may_be_forced():

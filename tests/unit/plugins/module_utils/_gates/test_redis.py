@@ -230,6 +230,18 @@ def test_progress_grows_on_the_way_back():
     assert values == sorted(values) and len(set(values)) == len(values)
 
 
+def test_members_are_told_with_version_role_and_lag():
+    members = ask(server(cluster(states={"data3": HUNG}), "data2", offset=4_999_900), PREFLIGHT).observed["members"]
+    assert members["data1"] == {"version": NEW, "role": "master", "offset": 5_000_000, "trouble": []}
+    assert members["data2"] == {"version": NEW, "role": "replica", "lag": "100 bytes", "offset": 4_999_900, "trouble": []}
+    assert members["data3"] == {"error": "Timeout reading from socket"}
+
+
+def test_a_replica_of_another_has_no_lag():
+    found = ask(server(GOOD, "data2", master="data3"), PREFLIGHT).observed["members"]["data2"]
+    assert (found["role"], found.get("lag"), found["trouble"]) == ("replica", None, ["REDIS_FOLLOWS"])
+
+
 def test_the_result_is_plain_data():
     assert json.loads(json.dumps(dataclasses.asdict(FAILED_OVER)))
     assert json.loads(json.dumps(dict(ask(GOOD, PREFLIGHT).observed)))
