@@ -25,6 +25,7 @@ cat <<TEXT
   Hosts:     .venv/bin/ansible -i inventories/lab all -m ansible.builtin.ping
   A shell:   ssh -i .lab/ssh/id_ed25519 -o UserKnownHostsFile=.lab/known_hosts operator@198.18.0.11
   Secrets:   .venv/bin/ansible-vault view inventories/lab/group_vars/all/vault.yml
+  How it is: .venv/bin/ansible-playbook -i inventories/lab playbooks/status.yml
   Again:     .venv/bin/ansible-playbook -i inventories/lab site.yml
   Remove:    make clean
 TEXT

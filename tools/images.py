@@ -83,6 +83,9 @@ PRODUCTS = [
     Image("keepalived", ROOT / "images/keepalived", f"{PREFIX}/keepalived:latest", True),
     Image("redis", ROOT / "images/redis", f"{PREFIX}/redis:latest", True),
     Image("haproxy", ROOT / "images/haproxy", f"{PREFIX}/haproxy:latest", True),
+    Image("neo4j", ROOT / "images/neo4j", f"{PREFIX}/neo4j:latest", True, weight=8),
+    # The official server is not in any package.
+    Image("mongodb", ROOT / ("images/mongodb" if OFFICIAL else "tests/standins/mongod"), f"{PREFIX}/mongodb:latest", True, weight=4),
     Image("api", ROOT / "apps/api", f"{PREFIX}/api:latest", True, weight=5),
     Image("pipeline", ROOT / "apps/pipeline", f"{PREFIX}/pipeline:latest", True, weight=5),
     Image("frontend", ROOT / "apps/frontend", f"{PREFIX}/frontend:latest", True, weight=6),

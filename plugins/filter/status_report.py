@@ -87,7 +87,7 @@ def member(tier: str, host: str, status: Values | None, gates: Values) -> dict[s
 
     def joined(key: str) -> str:
         values = {name: str(facts[key]) for name, facts in known if facts.get(key) not in (None, "")}
-        if len(set(values.values())) <= 1:
+        if len(values) in (0, len(known)) and len(set(values.values())) <= 1:
             return next(iter(values.values()), "")
         return ", ".join(f"{name} {value}" for name, value in values.items())
 

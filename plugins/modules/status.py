@@ -87,6 +87,7 @@ tiers:
 
 import dataclasses
 import datetime
+import itertools
 import json
 import os
 import typing as t
@@ -135,18 +136,18 @@ def member(module: AnsibleModule, base: str, services: list[Service]) -> dict[st
         "release": release,
         "previous": previous,
         "faults": faults(services, release),
-        "certificate_days": min(certificates(module, f"{base}/live"), default=None),
+        "certificate_days": min(certificates(module, [f"{base}/live", f"{base}/current/"]), default=None),
         "services": [dataclasses.asdict(service) for service in services],
     }
 
 
-def certificates(module: AnsibleModule, live: str) -> list[int]:
-    """Days left of each certificate that the member shows; authorities are left out."""
+def certificates(module: AnsibleModule, roots: t.Sequence[str]) -> list[int]:
+    """Days left of each certificate that the member shows; authorities are left out. Servers that read theirs at their start only have it in the release."""
     openssl = module.get_bin_path("openssl")
     found = []
-    for folder, _folders, names in os.walk(live):
+    for folder, _folders, names in itertools.chain.from_iterable(map(os.walk, roots)):
         for name in names:
-            if not openssl or not name.endswith(".crt") or name.startswith("ca."):
+            if not openssl or not name.endswith((".crt", ".pem")) or name.startswith("ca."):
                 continue
             _code, out, _err = module.run_command([openssl, "x509", "-noout", "-enddate", "-in", os.path.join(folder, name)])
             days = days_left(out, datetime.datetime.now(datetime.timezone.utc))

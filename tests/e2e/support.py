@@ -19,6 +19,7 @@ import urllib.request
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 INVENTORY = REPO / "inventories" / "lab"
+LAB = "novacorrente-lab"
 OUTPUT = REPO / "tests" / "output"
 BIN = pathlib.Path(sys.executable).parent
 RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
@@ -79,6 +80,12 @@ def playbook(log: str, *args: str, playbook: str = "site.yml", inventory: pathli
     return Run(code, (OUTPUT / f"{log}.log").read_text(errors="replace"), time.monotonic() - begin)
 
 
+def gate(tier: str, phase: str = "preflight", target: str = "", wait: bool = False, seconds: int = 120) -> Run:
+    """What the gate of a tier says: exit code 0 for pass, findings in the text. With ``wait`` it is asked until it passes, for ``seconds``."""
+    asked = {"tier": tier, "gate_phase": phase, "gate_target": target, "gate_wait": wait, "gate_healthy_deadline": seconds}
+    return playbook(f"gate-{tier}", "-e", json.dumps(asked), playbook="playbooks/gate.yml", timeout=seconds + 120)
+
+
 def kill(process: subprocess.Popen[bytes]) -> None:
     """SIGKILL to a playbook and all its workers."""
     os.killpg(process.pid, signal.SIGKILL)
@@ -132,6 +139,27 @@ def ssh(host: str, command: str, check: bool = True, timeout: int = 60) -> str:
     if check and done.returncode != 0:
         raise AssertionError(f"{host}: {command!r} ended with {done.returncode}: {done.stderr.strip()}")
     return done.stdout
+
+
+def cut_power(host: str) -> None:
+    """End all that runs on a host at once, as a power cut does."""
+    _lab_engine("kill", host)
+
+
+def switch_on(host: str) -> None:
+    """Boot a host again, and wait until all that runs there is healthy."""
+    _lab_engine("start", host)
+    wait_for(f"all of {host} is up", lambda: all_healthy(host), 240, 1)
+
+
+def all_healthy(host: str) -> bool:
+    """Whether all containers of a host run, and those with a health check pass it."""
+    states = [container["State"] for container in containers(host)]
+    return bool(states) and all(state["Running"] and state.get("Health", {}).get("Status", "healthy") == "healthy" for state in states)
+
+
+def _lab_engine(verb: str, host: str) -> None:
+    subprocess.run(["docker", verb, f"{LAB}-{host}"], check=True, capture_output=True, timeout=120)
 
 
 def _quote(text: str) -> str:

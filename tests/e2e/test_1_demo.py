@@ -8,6 +8,7 @@ import pathlib
 import subprocess
 
 import duckdb
+import load
 import pytest
 import support
 from playwright.sync_api import sync_playwright
@@ -108,6 +109,17 @@ def test_a_login_gives_a_token_that_opens_what_is_closed_to_others():
     )
     assert code == 401
     assert json.loads(body)["status"] == 401
+
+
+def test_the_tables_have_insights_that_are_linked():
+    token = load.token()
+    code, found = load.ask(token, "GET", "/api/v1/insights?tag=table&limit=200")
+    assert code == 200
+    assert {"weather", "weather_monthly", "electricity", "employment"} <= {insight["id"] for insight in found["insights"]}
+    code, around = load.ask(token, "GET", "/api/v1/insights/weather_monthly/neighbours?depth=1&limit=500")
+    assert (code, around["lag"]) == (200, 0)
+    months = {str(row["month"])[:7] for row in rows("weather_monthly")}
+    assert {node["id"] for node in around["nodes"]} >= {f"weather_monthly-{month}" for month in months} and months
 
 
 def test_security_headers_and_redirect():

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
 import logging
 import re
@@ -17,6 +18,9 @@ from . import metrics, problems
 from .logs import request_id
 
 log = logging.getLogger("app.access")
+
+# When the request that is being served began, on the monotonic clock in seconds: what it waits for together must not take longer than the edge waits.
+began: contextvars.ContextVar[float | None] = contextvars.ContextVar("began", default=None)
 
 _ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 _QUIET = ("/health", "/ready", "/metrics")
@@ -54,6 +58,7 @@ class Observe:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send, identifier: str) -> None:
         started = time.monotonic()
+        token = began.set(started)
         status = 0
 
         async def answer(message: Message) -> None:
@@ -84,6 +89,7 @@ class Observe:
             else:
                 raise
         finally:
+            began.reset(token)
             self._record(scope, status, time.monotonic() - started)
 
     @staticmethod

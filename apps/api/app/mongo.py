@@ -20,7 +20,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 
-from . import metrics
+from . import metrics, middleware
 from .problems import Unavailable
 from .settings import MongoSettings
 
@@ -29,7 +29,9 @@ log = logging.getLogger("app.mongo")
 Document = dict[str, t.Any]
 T = t.TypeVar("T")
 
-RIDE_OUT = 14.0  # seconds after the first failure in which requests wait for a primary; less than the edge waits for an answer (15)
+# Seconds after the first failure in which requests wait for a primary, and that all waits of one request may take together; less than the edge
+# waits for an answer (15).
+RIDE_OUT = 14.0
 QUICK = 1.5  # what a request may still take in an outage that is older
 ATTEMPT = 5.0  # a member that vanished without a word holds an attempt no longer than this
 
@@ -75,6 +77,9 @@ class Mongo:
         ride_out = RIDE_OUT if ride_out is None else ride_out
         # an outage is waited for once, not by every request anew
         deadline = now + ride_out if self._down_since is None else max(self._down_since + ride_out, now + min(QUICK, ride_out))
+        began = middleware.began.get()
+        if began is not None:
+            deadline = max(min(deadline, began + RIDE_OUT), now + 0.05)
         try:
             async with asyncio.timeout(deadline - now + 0.5):  # for what hangs outside of the driver's own limits
                 return await self._attempts(work, deadline)

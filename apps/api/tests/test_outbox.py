@@ -8,7 +8,7 @@ import random
 import typing as t
 
 import pytest
-from app import insights, mongo, outbox
+from app import insights, middleware, mongo, outbox
 from app.insights import Conditions, Insights
 from app.outbox import Outbox
 from app.problems import Problem, Unavailable
@@ -204,6 +204,38 @@ def test_an_election_fails_no_request_and_a_long_outage_is_waited_for_once(monke
         assert (caught.value.status, caught.value.headers, caught.value.extra) == (503, {"Retry-After": "5"}, {"dependency": "mongodb"})
     until = 0.0
     assert asyncio.run(client.run(work)) == "good"
+
+
+def test_what_a_request_waits_for_in_several_steps_ends_before_the_edge_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 1000.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal clock
+        clock += seconds
+
+    monkeypatch.setattr(mongo.asyncio, "sleep", sleep)  # type: ignore[attr-defined]
+    monkeypatch.setattr(mongo.time, "monotonic", lambda: clock)  # type: ignore[attr-defined]
+    client = mongo.Mongo(SETTINGS, Database())
+
+    async def elected() -> str:
+        if clock < 1010.0:
+            raise ServerSelectionTimeoutError("no primary")
+        return "good"
+
+    async def no_majority() -> None:
+        raise ServerSelectionTimeoutError("a majority is missing")
+
+    async def request() -> None:
+        assert await client.run(elected) == "good"
+        await client.run(no_majority)
+
+    token = middleware.began.set(clock)
+    try:
+        with pytest.raises(Unavailable):
+            asyncio.run(request())
+        assert 1010.0 < clock <= 1000.0 + mongo.RIDE_OUT
+    finally:
+        middleware.began.reset(token)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ if t.TYPE_CHECKING:
 testinfra_hosts = ["ansible://all"]
 
 Value = t.Callable[[str], t.Any]
-TIERS = ("minio", "redis", "neo4j", "edge", "api", "worker", "scheduler")
+TIERS = ("minio", "redis", "mongodb", "neo4j", "edge", "api", "worker", "scheduler")
 
 
 def test_each_tier_runs_where_the_inventory_says_and_nowhere_else(host: Host, value: Value) -> None:

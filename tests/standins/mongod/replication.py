@@ -112,7 +112,8 @@ class Puller:
             except PeerError as error:
                 log("REPL", "Sync source failed", host=host, error=str(error))
                 self.source = None
-                self._avoid[host] = monotonic() + 0.5
+                # One that cannot be reached is left alone for as long as the server does (SyncSourceResolver); another may be up.
+                self._avoid[host] = monotonic() + (0.5 if error.code else 10)
             finally:
                 self.following = False
             if self._generation == generation:
@@ -132,7 +133,7 @@ class Puller:
         if generation != self._generation or self.node.topology.state == State.PRIMARY and self.node.writable:
             raise Restart
 
-    async def _ask(self, host: str, database: str, body: Doc, timeout: float = 30) -> Doc:
+    async def _ask(self, host: str, database: str, body: Doc, timeout: float = 10) -> Doc:
         return await self.node.link(host, "fetch").command(database, {**body, "$readPreference": {"mode": "secondaryPreferred"}}, timeout)
 
     async def _one(self, host: str, direction: int) -> Doc:

@@ -150,7 +150,7 @@ def test_repeated_write_is_answered_from_the_record_also_after_a_failover(trio: 
 
     def ask(**change: Any) -> dict[str, Any]:
         with trio.primary.raw() as connection:
-            return connection.login("root", ROOT_PASSWORD).ask("retry", {**command, **change})
+            return dict(connection.login("root", ROOT_PASSWORD).ask("retry", {**command, **change}))
 
     first, again = ask(), ask()
     assert first["value"]["n"] == again["value"]["n"] == 1

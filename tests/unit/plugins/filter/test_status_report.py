@@ -38,6 +38,11 @@ def test_roles_that_differ_by_cluster_are_both_named():
     assert report(gates=gates)["members"][0]["role"] == "cache master, queue replica"
 
 
+def test_what_only_one_of_several_clusters_tells_is_told_with_its_name():
+    gates = {"cache": gate(data1={"role": "master"}), "queue": gate(data1={"role": "replica", "lag": "0 bytes"})}
+    assert report(gates=gates)["members"][0]["lag"] == "queue 0 bytes"
+
+
 def test_an_image_without_a_version_is_told_by_its_digest():
     first, second = ({**SERVICE, "version": "", "image": f"registry.example.org:5000/edge@sha256:{text * 16}"} for text in ("8d4f", "5b1e"))
     labelled = {**SERVICE, "version": "3.2"}

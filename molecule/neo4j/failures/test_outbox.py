@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import socket
 import ssl
@@ -12,6 +11,7 @@ import time
 import typing as t
 import uuid
 
+import load
 import pytest
 import support
 
@@ -29,72 +29,7 @@ def members() -> list[str]:
 
 @pytest.fixture(scope="module")
 def token() -> str:
-    body = json.dumps({"username": "admin", "password": support.secrets()["api_admin_password"]}).encode()
-    code, _headers, answer = support.fetch("/api/v1/auth/token", {"Content-Type": "application/json"}, body)
-    assert code == 200, answer
-    return str(json.loads(answer)["access_token"])
-
-
-def ask(token: str, method: str, path: str, body: t.Any = None) -> tuple[int, t.Any]:
-    """One request to the API through the virtual address, never repeated. Status 0 stands for no answer."""
-    request = support.urllib.request.Request(f"https://{support.vip()}{path}", data=None if body is None else json.dumps(body).encode(), method=method)
-    request.add_header("Authorization", f"Bearer {token}")
-    request.add_header("Content-Type", "application/json")
-    context = ssl.create_default_context(cafile=support.ca_file())
-    opener = support.urllib.request.build_opener(support.urllib.request.ProxyHandler({}), support.urllib.request.HTTPSHandler(context=context))
-    try:
-        with opener.open(request, timeout=30) as answer:
-            return answer.status, json.loads(answer.read() or b"null")
-    except support.urllib.error.HTTPError as exc:
-        return exc.code, exc.read().decode(errors="replace")[:300]
-    except OSError as exc:
-        return 0, str(exc)
-
-
-@dataclasses.dataclass
-class Load:
-    """A writer that grows a chain of linked insights, and a reader that asks for neighbours, until it is stopped."""
-
-    token: str
-    prefix: str = dataclasses.field(default_factory=lambda: f"e2e-{uuid.uuid4().hex[:8]}")
-    failures: list[str] = dataclasses.field(default_factory=list)
-    written: int = 0
-    reads: int = 0
-    stop: threading.Event = dataclasses.field(default_factory=threading.Event)
-
-    def name(self, number: int) -> str:
-        return f"{self.prefix}-{number}"
-
-    def put(self, method: str, path: str, body: t.Any = None) -> bool:
-        code, answer = ask(self.token, method, path, body)
-        if code not in (200, 201):
-            self.failures.append(f"{method} {path}: {code} {answer}")
-        return code in (200, 201)
-
-    def write(self) -> None:
-        while not self.stop.wait(0.05):
-            here = self.written
-            good = self.put("PUT", f"/api/v1/insights/{self.name(here)}", {"title": f"number {here}", "tags": ["e2e"]})
-            if here:
-                good = good and self.put("PUT", f"/api/v1/insights/{self.name(here - 1)}/links/next/{self.name(here)}")
-            self.written += good
-
-    def read(self) -> None:
-        while not self.stop.wait(0.05):
-            self.put("GET", f"/api/v1/insights/{self.name(max(0, self.written // 2))}/neighbours?depth=2")
-            self.reads += 1
-
-    def __enter__(self) -> Load:
-        self.threads = [threading.Thread(target=work) for work in (self.write, self.read)]
-        self.threads[0].start()
-        support.wait_for("the first insights", lambda: self.written >= 3 or bool(self.failures), 60)
-        self.threads[1].start()
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.stop.set()
-        for thread in self.threads:
-            thread.join(60)
+    return load.token()
 
 
 def applier(host: str, question: str) -> dict[str, t.Any]:
@@ -114,30 +49,30 @@ def converge(log: str) -> None:
     assert run.code == 0, run.text[-3000:]
 
 
-def check(load: Load) -> None:
-    assert load.failures == [], load.failures[:5]
-    assert load.written > 3 and load.reads > 3
-    print(f"{load.written} insights written, {load.reads} reads, none failed")
-    code, answer = ask(load.token, "GET", f"/api/v1/insights/{load.name(load.written - 1)}")
-    assert (code, answer["id"]) == (200, load.name(load.written - 1))
+def check(traffic: load.Load) -> None:
+    assert traffic.failures == [], traffic.failures[:5]
+    assert traffic.written > 3 and traffic.reads > 3
+    print(f"{traffic.written} insights written, {traffic.reads} reads, none failed")
+    code, answer = load.ask(traffic.token, "GET", f"/api/v1/insights/{traffic.name(traffic.written - 1)}")
+    assert (code, answer["id"]) == (200, traffic.name(traffic.written - 1))
 
 
 def test_no_read_and_no_write_fails_while_a_member_is_killed_and_comes_back(members: list[str], token: str) -> None:
-    with Load(token) as load:
+    with load.Load(token) as traffic:
         support.ssh(members[0], "docker kill neo4j-neo4j-1 neo4j-applier-1")
         time.sleep(10)
         converge("neo4j-killed")
         time.sleep(3)
-    check(load)
+    check(traffic)
     support.wait_for("equal members", lambda: equal(members), 120, 2)
 
 
 def test_a_member_that_lost_its_data_builds_itself(members: list[str], token: str) -> None:
-    with Load(token) as load:
+    with load.Load(token) as traffic:
         support.ssh(members[0], f"{COMPOSE} kill; rm -rf {BASE}/data/*")
         converge("neo4j-lost")
         took = support.wait_for("a member that follows", lambda: applier(members[0], "lag")["lag"] <= 100, 300, 1)
-    check(load)
+    check(traffic)
     print(f"following {took:.0f} s after the converge")
     support.wait_for("equal members", lambda: equal(members), 120, 2)
 
@@ -147,18 +82,16 @@ def test_a_second_converge_changes_nothing(members: list[str]) -> None:
     assert (run.code, run.changed()) == (0, {}), run.text[-3000:]
 
 
-@pytest.mark.long
 def test_a_member_is_rebuilt_from_the_outbox(members: list[str], token: str) -> None:
-    with Load(token) as load:
+    with load.Load(token) as traffic:
         run = support.playbook("neo4j-rebuild", "-e", f"neo4j_rebuild_member={members[0]}", playbook="playbooks/neo4j_rebuild.yml")
-        load.stop.set()
+        traffic.stop.set()
     assert run.code == 0, run.text[-3000:]
-    check(load)
+    check(traffic)
     assert support.ssh(members[0], f"ls -d {BASE}/data.aside 2>/dev/null || true") == ""
     support.wait_for("equal members", lambda: equal(members), 120, 2)
 
 
-@pytest.mark.long
 def test_a_member_is_rebuilt_from_a_dump(members: list[str], token: str) -> None:
     target, giver = members[:2]
     asked = ("-e", f"neo4j_rebuild_member={target}", "-e", f"neo4j_rebuild_from={giver}")
@@ -172,11 +105,10 @@ def test_a_member_is_rebuilt_from_a_dump(members: list[str], token: str) -> None
         assert support.ssh(host, f"ls -d {BASE}/dump {BASE}/data.aside 2>/dev/null || true") == ""
         assert applier(host, "lag")["applied"] >= before
     support.wait_for("equal members", lambda: equal(members), 120, 2)
-    code, _answer = ask(token, "PUT", f"/api/v1/insights/e2e-{uuid.uuid4().hex[:8]}", {"title": "after the dump"})
+    code, _answer = load.ask(token, "PUT", f"/api/v1/insights/e2e-{uuid.uuid4().hex[:8]}", {"title": "after the dump"})
     assert code == 201
 
 
-@pytest.mark.long
 def test_a_planned_restart_of_one_member_takes_less_than_15_seconds(members: list[str]) -> None:
     """What validation announces for a single member (NEO4J_SINGLE)."""
     host = members[0]

@@ -10,60 +10,24 @@ import time
 import typing as t
 
 import pytest
+import replica_set
 import support
 import yaml
-
-pytestmark = pytest.mark.long
 
 ROOT = "/srv/platform/mongodb"
 THREE = ["data1", "data2", "data3"]
 FIVE = [*THREE, "data4", "ops1"]
-# On a member, with its own PyMongo and key file: {"members", "database", "command", "direct"} on standard input, the answer as JSON.
-ASK = """
-import json, sys
-from pymongo import MongoClient
-q = json.load(sys.stdin)
-key = open("/srv/platform/mongodb/current/secrets/keyfile").readline()[2:].strip()
-where = dict(directConnection=True) if q["direct"] else dict(replicaSet="platform")
-client = MongoClient(q["members"], tls=True, tlsCAFile="/srv/platform/mongodb/live/tls/ca.crt", username="__system", password=key, authSource="local",
-                     authMechanism="SCRAM-SHA-256", serverSelectionTimeoutMS=30000, **where)
-print(json.dumps(client[q["database"]].command(q["command"]), default=str))
-"""
-
-
-def ask(host: str, command: dict[str, t.Any], members: list[str] | None = None, database: str = "admin") -> dict[str, t.Any]:
-    """A command to the member of a host, or to the primary of ``members``, from that host."""
-    targets = [f"{support.address(name)}:27017" for name in members or [host]]
-    question = json.dumps({"members": targets, "direct": members is None, "database": database, "command": command})
-    out = support.ssh(host, f"echo '{question}' | python3 -c '{ASK}'")
-    return dict(json.loads(out))
-
-
-def states(host: str = "data1") -> dict[str, str]:
-    """State of each member as one of them sees it, by host."""
-    names = {support.address(name): name for name in support.hosts()}
-    status = ask(host, {"replSetGetStatus": 1})
-    return {names[item["name"].rpartition(":")[0]]: item["stateStr"] for item in status["members"]}
-
-
-def healthy(members: list[str], host: str = "") -> bool:
-    found = states(host or members[0])
-    return sorted(found) == sorted(members) and sorted(found.values()) == ["PRIMARY"] + ["SECONDARY"] * (len(members) - 1)
-
-
-def primary(host: str = "data1") -> str:
-    return next(name for name, state in states(host).items() if state == "PRIMARY")
 
 
 def step_down(host: str) -> None:
     """Another member is primary afterwards."""
-    if primary(host) == host:
-        ask(host, {"replSetStepDown": 120, "secondaryCatchUpPeriodSecs": 30})
-        support.wait_for("another primary", lambda: "PRIMARY" in states(host).values() and primary(host) != host, 60)
+    if replica_set.primary(host) == host:
+        replica_set.ask(host, {"replSetStepDown": 120, "secondaryCatchUpPeriodSecs": 30})
+        support.wait_for("another primary", lambda: "PRIMARY" in replica_set.states(host).values() and replica_set.primary(host) != host, 60)
 
 
 def identity(host: str) -> str:
-    return str(ask(host, {"replSetGetConfig": 1})["config"]["settings"]["replicaSetId"])
+    return str(replica_set.ask(host, {"replSetGetConfig": 1})["config"]["settings"]["replicaSetId"])
 
 
 class Platform:
@@ -104,14 +68,16 @@ class Platform:
         """One more document, acknowledged by a majority."""
         number = self.written + 1
         command = {"insert": "e2e", "documents": [{"_id": number}], "writeConcern": {"w": "majority", "wtimeout": 20000}}
-        answer = ask(members[0], command, members, "platform")
+        answer = replica_set.ask(members[0], command, members, "platform")
         assert answer["n"] == 1 and "writeConcernError" not in answer, answer
         self.written = number
 
     def assert_all_there(self, members: list[str]) -> None:
         command = {"count": "e2e", "query": {}, "$readPreference": {"mode": "secondaryPreferred"}}
         for host in members:
-            support.wait_for(f"{host} has all {self.written} documents", lambda h=host: ask(h, command, database="platform")["n"] == self.written, 60)
+            support.wait_for(
+                f"{host} has all {self.written} documents", lambda h=host: replica_set.ask(h, command, database="platform")["n"] == self.written, 60
+            )
 
 
 def wipe(host: str) -> None:
@@ -123,7 +89,7 @@ def wipe(host: str) -> None:
 def platform(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Platform]:
     made = Platform(tmp_path_factory.mktemp("mongodb"))
     made.converge("three", THREE)
-    ask(THREE[0], {"delete": "e2e", "deletes": [{"q": {}, "limit": 0}], "writeConcern": {"w": "majority"}}, THREE, "platform")
+    replica_set.ask(THREE[0], {"delete": "e2e", "deletes": [{"q": {}, "limit": 0}], "writeConcern": {"w": "majority"}}, THREE, "platform")
     yield made
     made.converge("back-to-three", THREE)
     for host in ("data4", "ops1"):
@@ -131,7 +97,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Platform]:
 
 
 def test_a_second_run_changes_nothing(platform: Platform):
-    support.wait_for("a healthy set", lambda: healthy(THREE), 60)
+    support.wait_for("a healthy set", lambda: replica_set.healthy(THREE), 60)
     started = support.started_at()
     run = platform.converge("again", THREE)
     assert run.changed() == {}
@@ -143,10 +109,10 @@ def test_three_members_grow_to_five(platform: Platform):
     before = identity("data1")
     started = {name: when for name, when in support.started_at().items() if name.startswith(tuple(f"{host}/mongodb" for host in THREE))}
     platform.converge("five", FIVE)
-    support.wait_for("five healthy members", lambda: healthy(FIVE), 120)
+    support.wait_for("five healthy members", lambda: replica_set.healthy(FIVE), 120)
     assert identity("ops1") == before
     assert {name: support.started_at()[name] for name in started} == started
-    votes = {item["host"]: (item["votes"], item["priority"]) for item in ask("data1", {"replSetGetConfig": 1})["config"]["members"]}
+    votes = {item["host"]: (item["votes"], item["priority"]) for item in replica_set.ask("data1", {"replSetGetConfig": 1})["config"]["members"]}
     assert set(votes.values()) == {(1, 1)} and len(votes) == 5
     platform.write(FIVE)
     platform.assert_all_there(FIVE)
@@ -154,35 +120,35 @@ def test_three_members_grow_to_five(platform: Platform):
 
 
 def test_five_shrink_to_three_the_primary_among_those_that_go(platform: Platform):
-    support.wait_for("five healthy members", lambda: healthy(FIVE), 120)
+    support.wait_for("five healthy members", lambda: replica_set.healthy(FIVE), 120)
     # The module runs on data1, which stays; whoever is primary goes.
     step_down("data1")
-    leader = primary()
+    leader = replica_set.primary()
     kept = ["data1", *[host for host in FIVE if host not in ("data1", leader)][:2]]
     platform.converge("shrunk", kept)
-    support.wait_for("three healthy members", lambda: healthy(kept), 60)
+    support.wait_for("three healthy members", lambda: replica_set.healthy(kept), 60)
     platform.write(kept)
     platform.assert_all_there(kept)
     for host in set(FIVE) - set(kept):
         support.ssh(host, f"docker compose -p mongodb down; rm -rf {ROOT}/data")
     platform.converge("three-again", THREE)
-    support.wait_for("the three", lambda: healthy(THREE), 120)
+    support.wait_for("the three", lambda: replica_set.healthy(THREE), 120)
     platform.assert_all_there(THREE)
 
 
 def test_a_dead_member_is_replaced_by_another_host(platform: Platform):
-    dead = next(host for host in THREE if host != primary())
+    dead = next(host for host in THREE if host != replica_set.primary())
     left = [host for host in THREE if host != dead]
     support.ssh(dead, "docker compose -p mongodb kill")
-    support.wait_for("the dead one is seen", lambda: states(left[0])[dead] not in ("PRIMARY", "SECONDARY"), 60)
+    support.wait_for("the dead one is seen", lambda: replica_set.states(left[0])[dead] not in ("PRIMARY", "SECONDARY"), 60)
     platform.write(left)
     replaced = [*left, "data4"]
     platform.converge("replaced", replaced)
-    support.wait_for("three healthy members", lambda: healthy(replaced), 120)
+    support.wait_for("three healthy members", lambda: replica_set.healthy(replaced), 120)
     platform.assert_all_there(replaced)
     support.ssh(dead, f"docker compose -p mongodb down; rm -rf {ROOT}/data")
     platform.converge("replaced-back", THREE)
-    support.wait_for("the three", lambda: healthy(THREE), 120)
+    support.wait_for("the three", lambda: replica_set.healthy(THREE), 120)
     platform.assert_all_there(THREE)
     support.ssh("data4", f"docker compose -p mongodb down; rm -rf {ROOT}")
 
@@ -193,7 +159,7 @@ def test_a_member_that_lost_its_data_is_given_it_and_never_makes_a_set(platform:
     step_down("data1")
     wipe("data1")
     platform.converge("lost-data", THREE)
-    support.wait_for("the data is back", lambda: healthy(THREE, "data2"), 120)
+    support.wait_for("the data is back", lambda: replica_set.healthy(THREE, "data2"), 120)
     assert {identity(host) for host in THREE} == {before}
     platform.assert_all_there(THREE)
 
@@ -206,34 +172,34 @@ def test_an_empty_member_alone_makes_no_set(platform: Platform):
         support.ssh(host, "docker compose -p mongodb pause")
     try:
         wipe("data1")
-        support.wait_for("the empty member answers", lambda: bool(ask("data1", {"hello": 1})), 60)
+        support.wait_for("the empty member answers", lambda: bool(replica_set.ask("data1", {"hello": 1})), 60)
         run = platform.converge("alone", THREE, ok=False)
         assert "no server that answers has a configuration" in run.text.lower() or "does not answer" in run.text
-        assert "setName" not in ask("data1", {"hello": 1})
+        assert "setName" not in replica_set.ask("data1", {"hello": 1})
     finally:
         for host in ("data2", "data3"):
             support.ssh(host, "docker compose -p mongodb unpause")
     platform.converge("not-alone", THREE)
-    support.wait_for("the data is back", lambda: healthy(THREE, "data2"), 120)
+    support.wait_for("the data is back", lambda: replica_set.healthy(THREE, "data2"), 120)
     assert {identity(host) for host in THREE} == {before}
     platform.assert_all_there(THREE)
 
 
 def test_a_member_with_another_key_is_not_let_in(platform: Platform):
     """Only one host has another key: it stays outside, the rest is not touched, and the right key brings it back."""
-    host = next(name for name in THREE if name != primary())
+    host = next(name for name in THREE if name != replica_set.primary())
     others = [name for name in THREE if name != host]
     target = support.ssh(host, f"readlink -f {ROOT}/current").strip() + "/secrets/keyfile"
     support.ssh(
         host, f"cp -p {target} /root/keyfile.good; echo '- anotherKeyThatNobodyElseOfThemHas12' > {target}; docker compose -p mongodb restart", timeout=180
     )
-    support.wait_for("the others see it as lost", lambda: states(others[0])[host] not in ("PRIMARY", "SECONDARY"), 60)
+    support.wait_for("the others see it as lost", lambda: replica_set.states(others[0])[host] not in ("PRIMARY", "SECONDARY"), 60)
     platform.write(others)
     run = support.playbook("mongodb-wrong-key", "-e", "tier=mongodb", playbook="playbooks/tier.yml", inventory=platform.inventory(THREE), timeout=900)
     # Staging mends the file of the release; the container must be started anew to read it.
     assert run.code == 0, run.text[-3000:]
     support.ssh(host, "docker compose -p mongodb restart", timeout=180)
-    support.wait_for("it is back", lambda: healthy(THREE, others[0]), 120)
+    support.wait_for("it is back", lambda: replica_set.healthy(THREE, others[0]), 120)
     platform.assert_all_there(THREE)
 
 
@@ -243,7 +209,7 @@ def test_the_key_is_changed_while_the_set_runs(platform: Platform):
     # And back, so that the lab ends with the key that is in its vault.
     for number, keys in enumerate(([old, new], [new, old], [new], [new, old], [old, new], [old])):
         platform.converge(f"key-{number}", THREE, mongodb_keyfile=keys if len(keys) > 1 else keys[0])
-        support.wait_for("a healthy set", lambda: healthy(THREE), 120)
+        support.wait_for("a healthy set", lambda: replica_set.healthy(THREE), 120)
         platform.write(THREE)
     platform.assert_all_there(THREE)
 
@@ -264,7 +230,7 @@ def _serial(host: str) -> str:
 
 
 def test_the_primary_is_killed_and_every_acknowledged_write_is_there(platform: Platform):
-    leader = primary()
+    leader = replica_set.primary()
     others = [host for host in THREE if host != leader]
     for _ in range(5):
         platform.write(THREE)
@@ -273,5 +239,5 @@ def test_the_primary_is_killed_and_every_acknowledged_write_is_there(platform: P
     platform.write([*others, leader])
     print(f"write outage after the loss of the primary: {time.monotonic() - begin:.1f} s")
     platform.converge("after-kill", THREE)
-    support.wait_for("the three", lambda: healthy(THREE, others[0]), 120)
+    support.wait_for("the three", lambda: replica_set.healthy(THREE, others[0]), 120)
     platform.assert_all_there(THREE)
