@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import ssl
 import threading
 import time
 import typing as t
-import urllib.request
 import uuid
 
 import support
@@ -25,18 +23,12 @@ def token() -> str:
 
 def ask(token: str, method: str, path: str, body: t.Any = None) -> tuple[int, t.Any]:
     """One request. Status 0 stands for no answer."""
-    request = urllib.request.Request(f"https://{support.vip()}{path}", data=None if body is None else json.dumps(body).encode(), method=method)
-    request.add_header("Authorization", f"Bearer {token}")
-    request.add_header("Content-Type", "application/json")
-    context = ssl.create_default_context(cafile=support.ca_file())
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     try:
-        with opener.open(request, timeout=30) as answer:
-            return answer.status, json.loads(answer.read() or b"null")
-    except urllib.error.HTTPError as exc:
-        return exc.code, exc.read().decode(errors="replace")[:300]
+        code, _headers, answer = support.fetch(path, headers, None if body is None else json.dumps(body).encode(), method, timeout=30)
     except OSError as exc:
         return 0, str(exc)
+    return code, json.loads(answer or b"null") if code < 400 else answer.decode(errors="replace")[:300]
 
 
 @dataclasses.dataclass

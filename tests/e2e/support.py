@@ -192,13 +192,15 @@ def ca_file() -> str:
     return str(INVENTORY / "pki" / "ca.crt")
 
 
-def fetch(path: str, headers: dict[str, str] | None = None, data: bytes | None = None) -> tuple[int, dict[str, str], bytes]:
-    """GET (or POST) https://<VIP><path>, the certificate verified against the platform's CA; errors are answers too."""
+def fetch(
+    path: str, headers: dict[str, str] | None = None, data: bytes | None = None, method: str | None = None, timeout: float = 20
+) -> tuple[int, dict[str, str], bytes]:
+    """GET (or POST, or another method) https://<VIP><path>, the certificate verified against the platform's CA; errors are answers too."""
     context = ssl.create_default_context(cafile=ca_file())
-    request = urllib.request.Request(f"https://{vip()}{path}", data=data, headers=headers or {})
+    request = urllib.request.Request(f"https://{vip()}{path}", data=data, headers=headers or {}, method=method)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     try:
-        with opener.open(request, timeout=20) as answer:
+        with opener.open(request, timeout=timeout) as answer:
             return answer.status, dict(answer.headers), answer.read()
     except urllib.error.HTTPError as exc:
         return exc.code, dict(exc.headers), exc.read()
