@@ -103,11 +103,17 @@ def same_default(documented: t.Any, real: t.Any) -> bool:
     return "{{" in str(real) or "{%" in str(real) or documented == real
 
 
-def check_role(role: Path, corpus: dict[Path, str]) -> list[str]:
-    name = role.name
+def options_of(role: Path) -> dict[str, t.Any]:
+    """What the role's argument specs document, of all entry points."""
     options: dict[str, t.Any] = {}
     for entry in load(role / "meta/argument_specs.yml").get("argument_specs", {}).values():
         options.update(entry.get("options") or {})
+    return options
+
+
+def check_role(role: Path, corpus: dict[Path, str]) -> list[str]:
+    name = role.name
+    options = options_of(role)
     defaults = load(role / "defaults/main.yml")
     found = [f"{key} has a default but no entry in meta/argument_specs.yml" for key in defaults if not key.startswith("__") and key not in options]
     for key, option in options.items():
@@ -156,7 +162,7 @@ def main() -> int:
     problems = 0
     for role in sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir()):
         found = check_role(role, corpus)
-        options = load(role / "meta/argument_specs.yml").get("argument_specs", {}).get("main", {}).get("options") or {}
+        options = options_of(role)
         readme = role / "README.md"
         if not readme.exists():
             found.append("README.md is missing")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -87,8 +88,15 @@ def gate(tier: str, phase: str = "preflight", target: str = "", wait: bool = Fal
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL to a playbook and all its workers."""
-    os.killpg(process.pid, signal.SIGKILL)
+    """SIGKILL to a process and all that descend from it: the workers of ansible-core have sessions of their own."""
+    family = [process.pid]
+    for pid in family:
+        with contextlib.suppress(OSError):
+            for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+                family += map(int, (task / "children").read_text().split())
+    for pid in family:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     process.wait()
 
 
