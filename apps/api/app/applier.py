@@ -10,8 +10,10 @@ another record there, or none, the member has changes that MongoDB lost (it was 
 nobody reads it, and waits to be rebuilt: emptied, or restored from a dump older than that. If the next record is missing (a compacted outbox)
 there is a `gap`, and it waits for a newer dump.
 
-SIGTERM ends it between two batches. Metrics are served on APPLIER_METRICS_PORT. Two commands ask the servers themselves and print JSON, with status 1 where one
+SIGTERM ends it between two batches. Metrics are served on APPLIER_METRICS_PORT. Commands ask the servers themselves and print JSON, with status 1 where one
 does not answer: `--lag` {"applied", "newest", "lag", "diverged"}, `--checksum` {"applied", "nodes", "links", "sha256"}, the same on equal members.
+Members under load are seldom at the same number. `--hold SECONDS` keeps a member where it is, for so long at most, and prints {"applied"};
+`--checksum --at NUMBER`, with the highest of these, lets each go on to that number, prints its checksum there, and ends the hold.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import argparse
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -71,7 +74,18 @@ STATEMENTS: dict[str, t.LiteralString] = {
     outbox.REMOVE_LINK: "UNWIND $rows AS row MATCH (:Insight {id: row.source})-[r:LINK {kind: row.kind}]->(:Insight {id: row.target}) DELETE r",
 }
 # SET takes the node's lock, so that of two appliers one waits; `touched` has no other use.
-_TAKE = "MERGE (p:Outbox {id: $id}) ON CREATE SET p.number = 0 SET p.touched = timestamp() RETURN p.number AS number"
+_TAKE: t.LiteralString = (
+    "MERGE (p:Outbox {id: $id}) ON CREATE SET p.number = 0 SET p.touched = timestamp() "
+    "RETURN p.number AS number, CASE WHEN p.held_until > timestamp() THEN p.held_at END AS held"
+)
+_HOLD: t.LiteralString = (
+    "MATCH (p:Outbox {id: $id}) SET p.touched = timestamp() SET p.held_at = p.number, p.held_until = timestamp() + $milliseconds RETURN p.number AS number"
+)
+_LET_GO_ON: t.LiteralString = (
+    "MATCH (p:Outbox {id: $id}) SET p.touched = timestamp() "
+    "WITH p WHERE p.held_until > timestamp() AND p.held_at <= $number SET p.held_at = $number RETURN p.number AS number"
+)
+_RELEASE: t.LiteralString = "MATCH (p:Outbox {id: $id}) REMOVE p.held_at, p.held_until"
 _EVERYTHING: tuple[t.LiteralString, ...] = (
     "MATCH (n:Insight) RETURN properties(n) AS item ORDER BY n.id",
     "MATCH (a:Insight)-[r]->(b:Insight) RETURN [a.id, type(r), r.kind, b.id] AS item ORDER BY a.id, type(r), r.kind, b.id",
@@ -89,6 +103,10 @@ class Stuck(Exception):
     def __init__(self, state: str, detail: str) -> None:
         super().__init__(detail)
         self.state = state
+
+
+class HoldEnded(Exception):
+    """The member is not held, or not before the number that was asked for."""
 
 
 class Ahead(Exception):
@@ -122,22 +140,28 @@ def runs(records: t.Iterable[Document]) -> list[tuple[str, list[Document]]]:
     return found
 
 
-async def apply(driver: neo4j.AsyncDriver, number: int, records: t.Sequence[Document]) -> None:
-    """Merge records number+1.. and store the last number, in one transaction. Raises Moved, and what the driver raises."""
+async def apply(driver: neo4j.AsyncDriver, number: int, records: t.Sequence[Document]) -> t.Sequence[Document]:
+    """Merge records number+1.. and store the last number, in one transaction; those that were, fewer where the member is held.
+
+    Raises Moved, and what the driver raises.
+    """
 
     @neo4j.unit_of_work(timeout=TRANSACTION)
-    async def transaction(tx: neo4j.AsyncManagedTransaction) -> None:
+    async def transaction(tx: neo4j.AsyncManagedTransaction) -> t.Sequence[Document]:
         taken = await (await tx.run(_TAKE, id=graph.POSITION)).single(strict=True)
-        if taken["number"] == records[-1]["_id"] and number < taken["number"]:
-            return  # the driver repeats a commit whose answer was lost
+        part = [record for record in records if taken["held"] is None or record["_id"] <= taken["held"]]
+        if part and taken["number"] == part[-1]["_id"] and number < taken["number"]:
+            return part  # the driver repeats a commit whose answer was lost
         if taken["number"] != number:
             raise Moved
-        for op, rows in runs(records):
+        for op, rows in runs(part):
             await (await tx.run(STATEMENTS[op], rows=rows)).consume()
-        await (await tx.run(_STORE, id=graph.POSITION, number=records[-1]["_id"], change_id=records[-1]["change_id"])).consume()
+        if part:
+            await (await tx.run(_STORE, id=graph.POSITION, number=part[-1]["_id"], change_id=part[-1]["change_id"])).consume()
+        return part
 
     async with asyncio.timeout(TRANSACTION + 5), driver.session(database=DATABASE) as session:
-        await session.execute_write(transaction)
+        return await session.execute_write(transaction)
 
 
 async def reached(driver: neo4j.AsyncDriver) -> graph.Position:
@@ -166,6 +190,32 @@ async def checksum(driver: neo4j.AsyncDriver) -> dict[str, t.Any]:
 
     async with driver.session(database=DATABASE) as session:
         return await session.execute_read(transaction)
+
+
+async def hold(driver: neo4j.AsyncDriver, seconds: int) -> dict[str, t.Any]:
+    async with asyncio.timeout(ANSWER):
+        found = await driver.execute_query(_HOLD, id=graph.POSITION, milliseconds=seconds * 1000, database_=DATABASE)
+    return {"applied": found.records[0]["number"] if found.records else 0}
+
+
+async def checksum_at(driver: neo4j.AsyncDriver, number: int) -> dict[str, t.Any]:
+    """The checksum at a number that the held member has not passed; the hold ends. Raises HoldEnded."""
+    try:
+        while True:
+            async with asyncio.timeout(ANSWER):
+                found = await driver.execute_query(_LET_GO_ON, id=graph.POSITION, number=number, database_=DATABASE)
+            if not found.records or found.records[0]["number"] > number:
+                raise HoldEnded
+            if found.records[0]["number"] == number:
+                break
+            await asyncio.sleep(0.1)
+        answer = await checksum(driver)
+        if answer["applied"] != number:
+            raise HoldEnded
+        return answer
+    finally:
+        async with asyncio.timeout(ANSWER):
+            await driver.execute_query(_RELEASE, id=graph.POSITION, database_=DATABASE)
 
 
 class Applier:
@@ -197,8 +247,9 @@ class Applier:
         if here.diverged:
             await mark(self.driver, False)
         if records:
-            await apply(self.driver, here.number, records)
+            records = list(await apply(self.driver, here.number, records))
             RECORDS.inc(len(records))
+        if records:
             here = graph.Position(records[-1]["_id"], records[-1]["change_id"], False)
         self.position = dataclasses.replace(here, diverged=False)
         self._show(FOLLOWING, here.number if len(found) <= BATCH else await self.outbox.newest(5.0))
@@ -310,11 +361,11 @@ async def lag(settings: ApplierSettings) -> dict[str, t.Any]:
     return {**answer, "errors": errors} if errors else answer
 
 
-async def digest(settings: ApplierSettings) -> dict[str, t.Any]:
+async def ask_member(settings: ApplierSettings, question: t.Callable[[neo4j.AsyncDriver], t.Awaitable[dict[str, t.Any]]]) -> dict[str, t.Any]:
     ((_name, driver),) = drivers(settings.neo4j)
     try:
-        return await checksum(driver)
-    except FAILURES as exc:
+        return await question(driver)
+    except (HoldEnded, *FAILURES) as exc:
         return {"errors": {"neo4j": type(exc).__name__}}
     finally:
         await driver.close()
@@ -325,15 +376,24 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--lag", action="store_true", help="print how far the member is behind, as JSON")
     what.add_argument("--checksum", action="store_true", help="print count and digest of the member's content, as JSON")
+    what.add_argument("--hold", type=int, metavar="SECONDS", help="keep the member at its number for so long, and print it, as JSON")
+    parser.add_argument("--at", type=int, metavar="NUMBER", help="with --checksum: of a held member, at this number")
     options = parser.parse_args(arguments)
+    if options.at is not None and not options.checksum:
+        parser.error("--at belongs to --checksum")
     try:
         settings = ApplierSettings.load(os.environ)
     except SettingsError as exc:
         for finding in exc.findings:
             print(f"applier: {finding}", file=sys.stderr)
         return 2
-    if options.lag or options.checksum:
-        answer = asyncio.run(lag(settings) if options.lag else digest(settings))
+    if options.lag or options.checksum or options.hold is not None:
+        if options.lag:
+            answer = asyncio.run(lag(settings))
+        elif options.hold is not None:
+            answer = asyncio.run(ask_member(settings, functools.partial(hold, seconds=options.hold)))
+        else:
+            answer = asyncio.run(ask_member(settings, checksum if options.at is None else functools.partial(checksum_at, number=options.at)))
         print(json.dumps(answer))
         return 1 if "errors" in answer or answer.get("diverged") else 0
     logs.configure(settings.log_level)

@@ -113,6 +113,49 @@ def test_a_member_is_what_the_outbox_says(graph_servers: list[Neo4jServer], auth
     asyncio.run(go())
 
 
+def test_members_are_compared_at_one_number_while_changes_come_in(graph_servers: list[Neo4jServer], authority: Certificates) -> None:
+    database = Database()
+
+    async def at(member: Applier, number: int) -> None:
+        stop = time.monotonic() + 120
+        while member.position is None or member.position.number < number:
+            assert time.monotonic() < stop
+            await asyncio.sleep(0.05)
+
+    async def go() -> None:
+        async with connected(authority, *graph_servers) as (one, two):
+            await wipe(one)
+            await wipe(two)
+            members = [Applier(box_of(database), driver) for driver in (one, two)]
+            tasks = [asyncio.create_task(member.run()) for member in members]
+            held = []
+            for member in members:
+                await random_history(database, 30)
+                await at(member, await box_of(database).newest(1.0))
+                held.append((await applier.hold(member.driver, 120))["applied"])
+            await random_history(database, 30)
+            newest = await box_of(database).newest(1.0)
+            assert held[0] < held[1] < newest
+            digests = await asyncio.gather(*(applier.checksum_at(driver, held[1]) for driver in (one, two)))
+            assert digests[0] == digests[1] and digests[0]["applied"] == held[1]
+            # the hold has ended, and so has one that ran out
+            for member in members:
+                await at(member, newest)
+            await applier.hold(one, 0)
+            for driver in (one, two):
+                with pytest.raises(applier.HoldEnded):
+                    await applier.checksum_at(driver, newest)
+            # a member that passed the number is no member to compare
+            await applier.hold(one, 120)
+            with pytest.raises(applier.HoldEnded):
+                await applier.checksum_at(one, newest - 1)
+            for member in members:
+                member.stop.set()
+            await asyncio.gather(*tasks)
+
+    asyncio.run(go())
+
+
 def test_a_batch_is_whole_or_not_at_all(graph_servers: list[Neo4jServer], authority: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
     records = [record(1, outbox.PUT_INSIGHT, id="a", title="A", tags=[], version=1), record(2)]
 
