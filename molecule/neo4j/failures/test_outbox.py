@@ -126,6 +126,7 @@ def test_a_planned_restart_of_one_member_takes_less_than_15_seconds(members: lis
     finally:
         restart.join(180)
     print(f"no Bolt for {took:.1f} s")
+    support.wait_for("a healthy member", lambda: support.all_healthy(host), 120)
     assert took < 15
 
 
