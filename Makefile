@@ -86,11 +86,11 @@ sources:
 	@$(MAKE) --no-print-directory TOGETHER= lint unit
 
 machines:
-	@$(MAKE) --no-print-directory TOGETHER= lab images apps
+	@$(MAKE) --no-print-directory TOGETHER= lab images
 
 test: setup-test ## Everything that fits into 50 minutes: lint, unit, apps, Molecule, end to end
 	@$(MAKE) --no-print-directory -j2 TOGETHER=yes sources machines
-	@$(MAKE) --no-print-directory molecule e2e
+	@$(MAKE) --no-print-directory apps molecule e2e
 
 test-all: test servers ## test, servers, every role's own Molecule scenario, the long end-to-end tests, other versions of Python and ansible-core, sanity, bench
 	@$(call heading,Properties: 1000 new examples of each)
