@@ -141,19 +141,19 @@ def main() -> None:
 
 
 def mongodb(cluster: Cluster, conditions: Conditions, authority: Authority, folder: pathlib.Path, once: dict[str, t.Any]) -> list[tuple[str, list[float]]]:
-    """A secondary hangs and comes back; the condition is that the primary counts three healthy members again."""
+    """A secondary hangs and comes back; the condition is that each member counts three healthy members again."""
     primary, victim = cluster.primary, cluster.secondaries[0]
 
-    def states() -> set[str]:
-        return {line["stateStr"] for line in primary.status()["members"] if line["health"] == 1 or line["stateStr"] != "SECONDARY"}
+    def misses(member: t.Any) -> bool:
+        return any(line["health"] != 1 or line["stateStr"] not in ("PRIMARY", "SECONDARY") for line in member.status()["members"])
 
     def hang() -> None:
         victim.fault(set={"freeze": True})
-        wait_for(lambda: states() - {"PRIMARY", "SECONDARY"}, "the primary misses the member")
+        wait_for(lambda: misses(primary), "the primary misses the member")
 
     def come_back() -> float:
         victim.fault(heal=True)
-        while states() - {"PRIMARY", "SECONDARY"}:
+        while any(misses(member) for member in cluster.members):
             time.sleep(0.01)
         return time.time()
 

@@ -12,10 +12,12 @@ Private to this collection.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import datetime
 import functools
+import sys
 import threading
 import time
 import traceback
@@ -42,7 +44,7 @@ from ansible_collections.novacorrente.platform.plugins.module_utils._gates.mongo
     evaluate,
     needs_probe,
 )
-from ansible_collections.novacorrente.platform.plugins.module_utils._mongodb_server import brief
+from ansible_collections.novacorrente.platform.plugins.module_utils._mongodb_server import ARBITER, PRIMARY, SECONDARY, brief
 from ansible_collections.novacorrente.platform.plugins.module_utils._parallel import together
 
 try:
@@ -155,6 +157,14 @@ def read_oplog(first: Document | None, last: int, stats: Document) -> float | No
     return span * max(1.0, limit / size) if size > 0 else float("inf")
 
 
+def leave_at_once() -> None:
+    """Do not wait for PyMongo's monitors at the end of the process: they sleep for half a second between two looks, and are daemon threads."""
+    for name in ("pymongo.monitor", "pymongo.synchronous.monitor"):
+        shutdown = getattr(sys.modules.get(name), "_shutdown_resources", None)
+        if shutdown is not None:
+            atexit.unregister(shutdown)
+
+
 class Heartbeat(ServerHeartbeatListener):
     """The last hello of one member, or why there is none."""
 
@@ -187,6 +197,7 @@ class Line:
         self.facts_key: t.Any = None
         self.facts_time = 0.0
         self.facts_error = ""
+        self.settled = False
 
     def look(self, eager: bool) -> Member:
         """Never raises for what the member does or does not."""
@@ -209,6 +220,7 @@ class Line:
         self.heartbeat = Heartbeat()
         # No user can log in to an arbiter: it holds no users.
         login = {} if self.arbiter else self.login
+        leave_at_once()
         self.client = MongoClient(self.address, event_listeners=[self.heartbeat], **self.options, **login)
         if not self.heartbeat.heard.wait(2 * CONNECT_TIMEOUT + READ_TIMEOUT):
             raise OSError("gave no answer to the connection.")
@@ -220,7 +232,7 @@ class Line:
     def close(self) -> None:
         if self.client is not None:
             self.client.close()
-        self.client, self.facts_key = None, None
+        self.client = None
 
     def ask(self, eager: bool) -> Member:
         admin = self.client.admin
@@ -232,7 +244,11 @@ class Line:
             status = read_status(admin.command("replSetGetStatus"), sent, time.time())
             hello = read_hello(self.heartbeat.document)
         process = self.heartbeat.document.get("topologyVersion", {}).get("processId")
-        if eager or self.facts_key != (process,) or time.monotonic() - self.facts_time >= FACTS_AGE:
+        # While it is a member that is awaited, what takes longer to tell is not asked again at each look; only where all are back and it still waits.
+        settled = status is not None and all(view.healthy and view.state in (PRIMARY, SECONDARY, ARBITER) for view in status.views)
+        awaited = eager and settled and self.settled
+        self.settled = settled
+        if awaited or self.facts_key != (process,) or time.monotonic() - self.facts_time >= FACTS_AGE:
             self.facts = self.ask_facts(status)
             self.facts_key, self.facts_time = (process,), time.monotonic()
         return Member(self.name, self.address, hello, status, self.facts, self.facts_error)
