@@ -100,10 +100,11 @@ class Mongo:
                 if self._down_since is None:
                     self._down_since = time.monotonic()
                     log.warning("MongoDB does not answer: %s; trying again", type(exc).__name__)
-                if time.monotonic() + delay >= deadline:
+                pause = delay * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
+                if time.monotonic() + pause >= deadline:
                     raise self._unavailable(type(exc).__name__) from exc
                 metrics.RETRIES.inc()
-                await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+                await asyncio.sleep(pause)
                 delay = min(delay * 2, 0.5)
             else:
                 if self._down_since is not None:
