@@ -71,8 +71,10 @@ class Server(uvicorn.Server):
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, wake.set)
         known = _stamp(certificate, key)
         while True:
+            # not wait_for: before Python 3.12 it loses a cancellation that comes together with the signal (python/cpython#86296)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(wake.wait(), CERTIFICATE_POLL)
+                async with asyncio.timeout(CERTIFICATE_POLL):
+                    await wake.wait()
             wake.clear()
             found = _stamp(certificate, key)
             if found is None or found == known:

@@ -293,7 +293,8 @@ class Applier:
                 # a member that comes back may have come back empty or from a dump
                 self.position, delay = None, min(max(delay, 0.2) * 2, 5.0)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.stop.wait(), delay * random.uniform(0.9, 1.1))  # noqa: S311 - jitter
+                async with asyncio.timeout(delay * random.uniform(0.9, 1.1)):  # noqa: S311 - jitter
+                    await self.stop.wait()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -43,8 +43,10 @@ class Signal:
         self._event = asyncio.Event()
 
     async def wait(self, timeout: float | None = None) -> None:
+        # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the event (python/cpython#86296).
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._event.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._event.wait()
 
     async def until(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
         """Wait for a condition that changes only with the signal; False when it took too long (seconds)."""

@@ -129,7 +129,8 @@ class Server:
         loop, readable = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(sock, readable.set)
         try:
-            await asyncio.wait_for(readable.wait(), HANDSHAKE)
+            async with asyncio.timeout(HANDSHAKE):
+                await readable.wait()
         finally:
             loop.remove_reader(sock)
         return tls.server if sock.recv(1, socket.MSG_PEEK) == b"\x16" else None

@@ -285,7 +285,9 @@ def test_a_set_with_an_arbiter(run_module, tmp_path):
         seats = [{"_id": index, "host": member.host, "priority": 2 - index} for index, member in enumerate(cluster.members)]
         with cluster.members[0].client(user=None) as client:
             client.admin.command("replSetInitiate", {"_id": "rs0", "members": [*seats[:2], {**seats[2], "arbiterOnly": True}], "settings": replica.SETTINGS})
-        with cluster.primary.client(user=None) as client:
+        # Who is elected first may hand over to the member of the higher priority at once.
+        replica.wait_for(lambda: cluster.primary is cluster.members[0], "the primary of the highest priority")
+        with cluster.members[0].client(user=None) as client:
             client.admin.command("createUser", "root", pwd=replica.ROOT_PASSWORD, roles=["root"])
         common = {
             "members": [{"name": name_of(cluster, member), "address": member.host} for member in cluster.members],
