@@ -195,7 +195,8 @@ def test_values_come_back_as_they_were(trio: Cluster) -> None:
     }
     with trio.client(readPreference="secondary", readConcernLevel="majority") as client:
         client.types.docs.insert_one(doc)
-        found = client.types.docs.find_one({"_id": doc["_id"]})
+        # A secondary tells of it when it knows that a majority has it.
+        found = wait_for(lambda: client.types.docs.find_one({"_id": doc["_id"]}), "the document on a secondary")
         assert bson.encode(found) == bson.encode(doc)
         assert client.types.docs.count_documents({"stamp": {"$gte": bson.Timestamp(5, 0)}}) == 1
         assert client.types.docs.count_documents({"decimal": {"$gt": bson.Decimal128("1")}}) == 1
